@@ -1,0 +1,23 @@
+"""LLM4Rec: language models in recommender systems, measured beside the strongest alternatives."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm4rec.core import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Give the values and verbs of ``llm4rec.core`` on first use, so that ``import llm4rec`` is cheap."""
+    from llm4rec import core
+
+    if name in core.__all__:
+        return getattr(core, name)
+    raise AttributeError(f"module 'llm4rec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from llm4rec import core
+
+    return [*core.__all__, "__version__"]

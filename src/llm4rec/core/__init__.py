@@ -1,0 +1,38 @@
+"""The values that flow and the verbs that act on them; imports nothing else of the package."""
+
+from llm4rec.core.component import (
+    Augmenter,
+    Claim,
+    Component,
+    Config,
+    Explainer,
+    Explanation,
+    Ranker,
+    Resources,
+    Retriever,
+    Scorer,
+    ScoringComponent,
+)
+from llm4rec.core.dataset import Clock, Dataset, Histories
+from llm4rec.core.errors import (
+    AssetError,
+    DataError,
+    LLM4RecError,
+    ModelError,
+    NotFittedError,
+    RunError,
+    SpecError,
+    did_you_mean,
+)
+from llm4rec.core.lists import Exchange, Lists, Note
+from llm4rec.core.ragged import Ragged
+from llm4rec.core.split import Cases, Mask, Queries, Split
+from llm4rec.core.vocabulary import Vocabulary
+
+__all__ = [
+    "AssetError", "Augmenter", "Cases", "Claim", "Clock", "Component", "Config", "DataError",
+    "Dataset", "Exchange", "Explainer", "Explanation", "Histories", "LLM4RecError", "Lists",
+    "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
+    "Retriever", "RunError", "Scorer", "ScoringComponent", "SpecError", "Split", "Vocabulary",
+    "did_you_mean",
+]  # fmt: skip

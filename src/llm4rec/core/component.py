@@ -1,0 +1,235 @@
+"""What every recommender, ranker and explainer is: a frozen config, ``fit``, and a verb.
+
+The verbs are protocols: a class has them by having the methods.  ``ScoringComponent`` gives
+``retrieve`` and ``rank`` to whatever can score the whole catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from llm4rec.core.dataset import Dataset
+from llm4rec.core.errors import NotFittedError, RunError
+from llm4rec.core.lists import Lists
+from llm4rec.core.ragged import Ragged
+from llm4rec.core.split import Cases, Queries
+
+
+class Config(BaseModel):
+    """Base of every component's parameters: frozen, no unknown keys, each field documented."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Resources(Protocol):
+    """What components share in a run: opened once, handed to ``Component.create``."""
+
+    def llm(self, name: str) -> Any:
+        """Return the named ``llm4rec.llm.ChatModel``."""
+
+    def encoder(self, name: str) -> Any:
+        """Return the named ``llm4rec.features.Encoder``."""
+
+
+class Component(ABC, Generic[C]):
+    """A part of a recommender.
+
+    ``class Mine(Component[MineConfig])`` is all that ties the class to its config.  What ``fit``
+    learns lies in attributes whose names end in an underscore: numpy arrays, scipy CSR matrices
+    and JSON values.  ``save`` and ``load`` find them by that rule; a component with other state
+    overrides ``state`` and ``restore``.
+    """
+
+    config: C
+    Config: ClassVar[type[Any]]
+    #: Does every seed give the same lists?  Then a run fits it once.
+    deterministic: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            for arg in get_args(base):
+                if isinstance(arg, type) and issubclass(arg, BaseModel):
+                    cls.Config = arg
+
+    def __init__(self, config: C | None = None) -> None:
+        self.config = self.Config() if config is None else config
+
+    @classmethod
+    def create(cls, config: C, resources: Resources) -> Self:
+        """Build from a config; a component that needs an encoder or LLM takes it from ``resources``."""
+        return cls(config)
+
+    @abstractmethod
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
+        """Learn from the training part; ``valid`` serves early stopping and choices alone."""
+
+    def __getattr__(self, name: str) -> Any:  # only reached when the attribute is missing
+        if name.endswith("_") and not name.startswith("_"):
+            raise NotFittedError(f"{type(self).__name__} is not fitted", todo="call fit() or load() first")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # -- saving -------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Return what ``fit`` learnt: arrays, CSR matrices and JSON values by name."""
+        return {k: v for k, v in vars(self).items() if k.endswith("_") and not k.startswith("_")}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state`` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and the arrays into ``folder`` (safetensors; never pickle)."""
+        from safetensors.numpy import save_file
+        from scipy import sparse
+
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, NDArray[Any]] = {}
+        values: dict[str, Any] = {}
+        for name, value in self.state().items():
+            if isinstance(value, np.ndarray):
+                arrays[name] = np.ascontiguousarray(value)
+            elif sparse.issparse(value):
+                csr = value.tocsr()
+                arrays |= {f"{name}.data": csr.data, f"{name}.indices": csr.indices, f"{name}.indptr": csr.indptr}
+                arrays[f"{name}.shape"] = np.array(csr.shape)
+            else:
+                values[name] = value
+        save_file(arrays, folder / "arrays.safetensors")
+        config = {"class": type(self).__name__, "config": self.config.model_dump(mode="json"), "values": values}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, resources: Resources | None = None) -> Self:
+        """Read what ``save`` wrote; ``resources`` where the component needs an encoder or LLM."""
+        from safetensors.numpy import load_file
+        from scipy import sparse
+
+        try:
+            saved = json.loads((folder / "config.json").read_text())
+            arrays = load_file(folder / "arrays.safetensors")
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read a saved {cls.__name__} ({error})", where=str(folder), todo="fit it again") from None
+        if saved["class"] != cls.__name__:
+            raise RunError(f"holds a {saved['class']}, not a {cls.__name__}", where=str(folder))
+        config = cls.Config.model_validate(saved["config"])
+        component = cls(config) if resources is None else cls.create(config, resources)
+        state: dict[str, Any] = dict(saved["values"])
+        for name in [n.removesuffix(".indptr") for n in arrays if n.endswith(".indptr")]:
+            data, indices, indptr, shape = (arrays.pop(f"{name}.{p}") for p in ("data", "indices", "indptr", "shape"))
+            state[name] = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape))
+        component.restore(state | arrays)
+        return component
+
+
+# -- the verbs ----------------------------------------------------------------------------
+@runtime_checkable
+class Scorer(Protocol):
+    """Scores the whole catalogue."""
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return float32[n, n_items]; higher is better, -inf for what cannot be recommended."""
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds items in the catalogue."""
+
+    def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
+        """Return the ``k`` best items of each query, none of them excluded."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """Puts given candidates in order."""
+
+    def rank(self, queries: Queries, candidates: Lists) -> Lists:
+        """Return each candidate list in a new order; what is left out is told in the notes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A checkable statement within an explanation.
+
+    Attributes:
+        kind: ``"history"`` (the user has touched ``item``), ``"attribute"`` (the recommended item
+            has ``attribute`` = ``value``) or ``"shared"`` (so do both).
+        item: inside id of the history item that the claim cites, or None.
+        attribute, value: column of the item table and the value that is claimed, or None.
+        span: (start, end) of the claim's words in the sentence, or None.
+    """
+
+    kind: str
+    item: int | None = None
+    attribute: str | None = None
+    value: str | None = None
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence about why one item stands in one list, and its claims."""
+
+    item: int
+    sentence: str
+    claims: tuple[Claim, ...] = ()
+    failure: str | None = None
+    exchange_prompt: str | None = None
+    exchange_answer: str | None = None
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Says why items were recommended."""
+
+    def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
+        """Return for each query one explanation for each item of its list, in order."""
+
+
+@runtime_checkable
+class Augmenter(Protocol):
+    """Writes to item or user memory: further columns of the item and user tables."""
+
+    def augment(self, dataset: Dataset, *, before: int | None) -> Dataset:
+        """Return the data set with richer tables, made from what is known before a time (UTC s)."""
+
+
+class ScoringComponent(Component[C]):
+    """A component that scores the whole catalogue, and so retrieves and ranks by its scores."""
+
+    #: Queries scored at once; bounds memory at ``batch`` x n_items x 4 bytes a copy.
+    batch: ClassVar[int] = 1024
+
+    @abstractmethod
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return float32[n, n_items]; higher is better, -inf for what cannot be recommended."""
+
+    def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
+        """Return the ``k`` best items of each query, none of them excluded."""
+        parts: Sequence[Lists] = [
+            Lists.from_scores(self.score(chunk), k, exclude=exclude.take(rows)) for rows, chunk in queries.chunks(self.batch)
+        ]
+        return Lists.concatenate(parts) if parts else Lists.empty(0, k)
+
+    def rank(self, queries: Queries, candidates: Lists) -> Lists:
+        """Return the candidates in order of score; what scores -inf stays, at the end."""
+        parts = []
+        for rows, chunk in queries.chunks(self.batch):
+            items = candidates.items[rows]
+            scores = np.take_along_axis(self.score(chunk), np.maximum(items, 0), axis=1)
+            lowest = np.finfo(np.float32).min
+            parts.append(Lists.from_pools(items, np.where(np.isfinite(scores), scores, lowest)))
+        return Lists.concatenate(parts) if parts else candidates

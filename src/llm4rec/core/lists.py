@@ -1,0 +1,179 @@
+"""Ranked lists, and the one way in which scores become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm4rec.core.ragged import Ragged
+
+_NOTHING: Mapping[int, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One question to a language model and what came back, as the report shows it."""
+
+    prompt: str
+    answer: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a stage has to say about one query's list beside the list itself.
+
+    Attributes:
+        failures: kinds of failure, one entry each time one happened (``"invalid_json"``, ...).
+        dropped: inside item id -> reason why the stage removed it or could not place it.
+        exchanges: prompts and raw answers.
+    """
+
+    failures: tuple[str, ...] = ()
+    dropped: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+    exchanges: tuple[Exchange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """``n`` ranked lists of at most ``k`` items, best first.
+
+    Attributes:
+        items: int32[n, k]; -1 pads on the right.
+        scores: float32[n, k]; nan where ``items`` is -1; never rises along a row.
+        notes: one :class:`Note` for each row, from stages that have something to say, else None.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    notes: tuple[Note, ...] | None = None
+
+    def __post_init__(self) -> None:
+        items = np.ascontiguousarray(self.items, dtype=np.int32)
+        scores = np.ascontiguousarray(self.scores, dtype=np.float32)
+        if items.ndim != 2 or items.shape != scores.shape:
+            raise ValueError(f"items {items.shape} and scores {scores.shape} must be one [n, k]")
+        if self.notes is not None and len(self.notes) != len(items):
+            raise ValueError(f"{len(self.notes)} notes for {len(items)} lists")
+        object.__setattr__(self, "items", items)
+        object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def k(self) -> int:
+        """The width of the arrays: the largest number of items that a list can hold."""
+        return int(self.items.shape[1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """int64[n], the number of items in each list."""
+        return np.asarray((self.items >= 0).sum(axis=1), dtype=np.int64)
+
+    @classmethod
+    def from_scores(cls, scores: NDArray[np.floating], k: int, *, exclude: Ragged | None = None) -> Lists:
+        """Return the ``k`` best items of score float[n, n_items] in each row.
+
+        Items in ``exclude`` and items scored nan or -inf never appear; lists may be shorter
+        than ``k``.  Equal scores stand in order of inside id.
+        """
+        scores = np.array(scores, dtype=np.float32)
+        if exclude is not None:
+            if len(exclude) != len(scores):
+                raise ValueError(f"{len(exclude)} rows of exclude for {len(scores)} rows of scores")
+            scores[exclude.rows, exclude.values] = -np.inf
+        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        n, n_items = scores.shape
+        width = min(k, n_items)
+        if n == 0 or width == 0:
+            return cls.empty(n, k)
+        # The k-th best score of a row is a threshold: all above it belong in, and of those equal
+        # to it the lowest ids.  A plain partition would break such ties in no defined way.
+        at = np.partition(scores, n_items - width, axis=1)[:, n_items - width][:, None]
+        chosen = scores > at
+        equal = scores == at
+        room = width - chosen.sum(axis=1, keepdims=True)
+        over = np.flatnonzero(equal.sum(axis=1, keepdims=True) > room)
+        equal[over] &= np.cumsum(equal[over], axis=1) <= room[over]
+        chosen |= equal
+        items = np.nonzero(chosen)[1].reshape(n, width).astype(np.int32)
+        best = np.take_along_axis(scores, items, axis=1)
+        return cls._ordered(items, best, k)
+
+    @classmethod
+    def _ordered(cls, items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> Lists:
+        """Sort candidate pools by falling score, then rising id; -inf and -1 become pads."""
+        scores = np.where((items < 0) | np.isnan(scores), -np.inf, scores).astype(np.float32)
+        by_id = np.argsort(items, axis=1, kind="stable")
+        items, scores = np.take_along_axis(items, by_id, 1), np.take_along_axis(scores, by_id, 1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        items, scores = np.take_along_axis(items, order, 1), np.take_along_axis(scores, order, 1)
+        gone = np.isneginf(scores)
+        items, scores = np.where(gone, -1, items), np.where(gone, np.nan, scores)
+        short = k - items.shape[1]
+        if short > 0:
+            items = np.pad(items, ((0, 0), (0, short)), constant_values=-1)
+            scores = np.pad(scores, ((0, 0), (0, short)), constant_values=np.nan)
+        return cls(items, scores)
+
+    @classmethod
+    def from_pools(cls, items: NDArray[np.integer], scores: NDArray[np.floating], k: int | None = None) -> Lists:
+        """Return pools int[n, m] (-1 pads, no item twice in a row) with scores float[n, m] as lists.
+
+        Sorted by falling score, then inside id; an item scored nan or -inf is left out.
+        """
+        pool = np.asarray(items, dtype=np.int32)
+        return cls._ordered(pool, np.asarray(scores, dtype=np.float32), pool.shape[1] if k is None else k)
+
+    @classmethod
+    def empty(cls, n: int, k: int) -> Lists:
+        """Return ``n`` lists without items."""
+        return cls(np.full((n, k), -1, np.int32), np.full((n, k), np.nan, np.float32))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Lists]) -> Lists:
+        """Return the parts' rows one after the other; the parts share one ``k``."""
+        notes: tuple[Note, ...] | None = None
+        if any(p.notes is not None for p in parts):
+            notes = tuple(note for p in parts for note in (p.notes or (Note(),) * len(p)))
+        return cls(np.concatenate([p.items for p in parts]), np.concatenate([p.scores for p in parts]), notes)
+
+    def head(self, k: int) -> Lists:
+        """Return each list's first ``k`` items (pads where it has fewer)."""
+        if k > self.k:
+            pad = ((0, 0), (0, k - self.k))
+            items = np.pad(self.items, pad, constant_values=-1)
+            return replace(self, items=items, scores=np.pad(self.scores, pad, constant_values=np.nan))
+        return replace(self, items=self.items[:, :k], scores=self.scores[:, :k])
+
+    def take(self, rows: NDArray[np.integer]) -> Lists:
+        """Return the given lists, in the given order."""
+        rows = np.asarray(rows)
+        notes = None if self.notes is None else tuple(self.notes[int(i)] for i in rows)
+        return Lists(self.items[rows], self.scores[rows], notes)
+
+    def to_ragged(self) -> Ragged:
+        """Return the items without pads."""
+        return Ragged.from_lengths(self.lengths, self.items[self.items >= 0])
+
+    def check(self, n_items: int, *, exclude: Ragged | None = None) -> None:
+        """Raise ``ValueError`` if a list breaks a rule of this class, repeats or shows an excluded item."""
+        held = self.items >= 0
+        if (self.items >= n_items).any() or (self.items < -1).any():
+            raise ValueError("a list holds an item outside of the vocabulary")
+        if (held[:, 1:] & ~held[:, :-1]).any():
+            raise ValueError("pads must stand on the right")
+        if (np.isnan(self.scores) == held).any():
+            raise ValueError("a score must be nan exactly where there is no item")
+        if (self.scores[:, 1:] > self.scores[:, :-1]).any():
+            raise ValueError("scores rise along a list")
+        ordered = np.sort(self.items, axis=1)
+        if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+            raise ValueError("a list holds an item twice")
+        if exclude is not None and (exclude.contains(self.items, n_items) & held).any():
+            raise ValueError("a list holds an excluded item")

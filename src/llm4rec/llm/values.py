@@ -1,0 +1,141 @@
+"""What goes to a language model and what comes back: immutable values, and the seam itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant"]
+
+#: Why an answer could not be used.  ``unreadable``: no value of the asked form in it;
+#: ``schema``: a value that breaks the JSON schema; ``truncated``: cut at ``max_tokens``;
+#: ``empty``: no text; ``refused``: the model declined; ``missing_logprob``: the server did not
+#: return the log-probability that was asked for; ``unreachable``: no connection, time-out or cut
+#: stream; ``rate_limited`` and ``server_error``: after all retries; ``rejected``: the server
+#: called the request wrong (4xx); ``garbage``: an answer that is not the protocol.
+FailureKind = Literal[
+    "unreadable", "schema", "truncated", "empty", "refused", "missing_logprob",
+    "unreachable", "rate_limited", "server_error", "rejected", "garbage",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call as the backend reports them; None where it does not."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A question to a chat model.
+
+    Attributes:
+        messages: the conversation so far.
+        schema: JSON schema that the answer must satisfy, or None for free text.
+        temperature: 0 for greedy decoding.
+        max_tokens: upper bound of the answer's length.
+        seed: of sampling, where the backend honours one.
+        sample: tells apart several samples of one prompt (part of the store's key).
+    """
+
+    messages: tuple[Message, ...]
+    schema: Mapping[str, Any] | None = None
+    temperature: float = 0.0
+    max_tokens: int = 256
+    seed: int = 0
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """The answer to a :class:`ChatRequest`.
+
+    Attributes:
+        text: as it came; empty after a failure without text.
+        value: the parsed answer where a schema was given and met, else None.
+        failure: kind of failure, or None.
+        detail: one line about the failure, free of secrets.
+        seconds: wall time of the call (0 from the store).
+        cached: did it come from the store?
+        repaired: was the one bounded repair needed?
+    """
+
+    text: str
+    value: Any = None
+    failure: FailureKind | None = None
+    detail: str = ""
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    cached: bool = False
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """How likely is each continuation after the prompt?
+
+    Attributes:
+        prompt: plain text (continued as it stands), or messages (continued as the start of the
+            assistant's answer, through the model's chat template).
+        continuations: texts whose log-probability is asked for; a plain-text continuation
+            carries its own leading space.
+    """
+
+    prompt: str | tuple[Message, ...]
+    continuations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReply:
+    """Log-probabilities of the continuations of one :class:`ScoreRequest`.
+
+    Attributes:
+        logprobs: float64[c], natural logarithm, summed over the continuation's tokens; nan
+            where the backend did not return one.
+        tokens: int32[c], number of tokens of each continuation.
+    """
+
+    logprobs: NDArray[np.float64]
+    tokens: NDArray[np.int32]
+    failure: FailureKind | None = None
+    detail: str = ""
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    cached: bool = False
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A language model behind any backend.  Batches in, batches out, in order; concurrency inside.
+
+    A failed call is a reply with ``failure`` set, never an exception and never a made-up answer;
+    what is wrong with the set-up itself (no server, wrong key, no such model) raises ``ModelError``.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the model, for tables."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that shapes an answer besides the request (model, weights, precision, URL without key)."""
+
+    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Answer each request."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """Return log-probabilities, where the backend can."""
