@@ -1,0 +1,339 @@
+"""The store of model calls: cache, cassette and publishable artefact in one SQLite file.
+
+A call's key is the SHA-256 of the canonical JSON of everything that shapes its answer: the model's
+identity and the whole request.  Each row holds that JSON and the reply in readable form; keys and
+headers never come near it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import RLock
+from typing import Any, Literal, Protocol, Self, TypeVar
+
+import numpy as np
+
+from llm4rec.core import ModelError, RunError
+from llm4rec.llm.values import (
+    ChatModel,
+    ChatReply,
+    ChatRequest,
+    FailureKind,
+    ScoreReply,
+    ScoreRequest,
+    Usage,
+)
+
+Mode = Literal["use", "refresh", "replay"]
+#: Failures of the transport: kept so that a replay shows what happened, asked again otherwise.
+TRANSIENT: frozenset[FailureKind] = frozenset({"unreachable", "rate_limited", "server_error", "rejected", "garbage"})
+
+_FORMAT = 1
+_SELECT = 500  # keys in one SELECT; SQLite's own bound on variables is far above
+_TABLE = """
+CREATE TABLE IF NOT EXISTS calls (
+    key TEXT PRIMARY KEY,        -- sha256 of the canonical JSON of model, kind and request
+    kind TEXT NOT NULL,          -- chat or score
+    model TEXT NOT NULL,         -- canonical JSON of the model's identity
+    request TEXT NOT NULL,       -- canonical JSON of the request
+    reply TEXT NOT NULL,         -- JSON of the reply
+    transient INTEGER NOT NULL,  -- 1 for a failure of the transport
+    created TEXT NOT NULL        -- UTC, ISO 8601
+)"""
+# A lasting answer is never replaced by a failure of the transport.
+_WRITE = (
+    "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+    "reply = excluded.reply, transient = excluded.transient, created = excluded.created WHERE {when}"
+)
+_FIRST_WINS = _WRITE.format(when="calls.transient = 1")
+_LAST_WINS = _WRITE.format(when="calls.transient = 1 OR excluded.transient = 0")
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, ASCII, no nan."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call as it lies in the store; ``model``, ``request`` and ``reply`` are JSON texts."""
+
+    key: str
+    kind: str
+    model: str
+    request: str
+    reply: str
+    transient: bool
+    created: str
+
+
+class Store:
+    """An SQLite file of model calls, shared safely by threads and processes.
+
+    Every write is committed before :meth:`write` returns (write-ahead log), so a killed process
+    loses only the calls in flight.  Raises ``RunError`` where the file cannot be opened, is not a
+    store, or cannot be written.
+
+    Args:
+        path: the file; made with its folder unless ``readonly``.
+        readonly: open what is there, even in a folder that cannot be written to.
+    """
+
+    def __init__(self, path: Path | str, *, readonly: bool = False) -> None:
+        self.path = Path(path)
+        self.readonly = readonly
+        self._lock = RLock()
+        with self._explained():
+            self._db = self._open_readonly() if readonly else self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder ({error.strerror})", where=str(self.path.parent)) from None
+        db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        self._check_format(db)
+        db.execute(_TABLE)
+        db.execute(f"PRAGMA user_version = {_FORMAT}")
+        return db
+
+    def _open_readonly(self) -> sqlite3.Connection:
+        if not self.path.is_file():
+            raise RunError("no such store of model calls", where=str(self.path), todo="run once in mode 'use'")
+        where = self.path.resolve().as_uri()
+        try:
+            db = sqlite3.connect(f"{where}?mode=ro", uri=True, timeout=60.0, check_same_thread=False)
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:  # a write-ahead log needs a writable folder, unless the file is declared frozen
+            db = sqlite3.connect(f"{where}?immutable=1", uri=True, check_same_thread=False)
+        self._check_format(db)
+        return db
+
+    def _check_format(self, db: sqlite3.Connection) -> None:
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if (tables and "calls" not in tables) or (tables and found != _FORMAT) or (self.readonly and not tables):
+            raise RunError(
+                "not a store of model calls, or one of another version", where=str(self.path), todo="name another file"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what SQLite says into one line that can be acted on."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            todo = {
+                "SQLITE_FULL": "make room on the disk and run the same command again",
+                "SQLITE_READONLY": "make the file and its folder writable",
+                "SQLITE_CANTOPEN": "check that the folder can be written to",
+                "SQLITE_NOTADB": "move the file away: the calls will be asked again",
+                "SQLITE_CORRUPT": "move the file away: the calls will be asked again",
+                "SQLITE_BUSY": "another process holds it; wait for it to end",
+            }.get("_".join(name.split("_")[:2]), "check the disk")
+            raise RunError(f"the store of model calls cannot be used ({error})", where=str(self.path), todo=todo) from None
+
+    def __len__(self) -> int:
+        """Return the number of stored answers (failures of the transport not counted)."""
+        with self._lock, self._explained():
+            return int(self._db.execute("SELECT count(*) FROM calls WHERE transient = 0").fetchone()[0])
+
+    def __iter__(self) -> Iterator[Row]:
+        """Iterate over all rows in order of time, for inspection and publication."""
+        with self._lock, self._explained():
+            rows = self._db.execute("SELECT * FROM calls ORDER BY created, key").fetchall()
+        return (
+            Row(key, kind, model, request, reply, bool(transient), at)
+            for key, kind, model, request, reply, transient, at in rows
+        )
+
+    def read(self, keys: Sequence[str], *, transient: bool = False) -> dict[str, str]:
+        """Return key -> reply JSON of the keys that are there; ``transient`` failures only if asked for."""
+        found: dict[str, str] = {}
+        with self._lock, self._explained():
+            for start in range(0, len(keys), _SELECT):
+                part = list(keys[start : start + _SELECT])
+                marks = ",".join("?" * len(part))
+                found.update(
+                    self._db.execute(
+                        f"SELECT key, reply FROM calls WHERE key IN ({marks}) AND transient <= ?", [*part, int(transient)]
+                    ).fetchall()
+                )
+        return found
+
+    def write(self, rows: Sequence[Row], *, replacing: bool = False) -> int:
+        """Commit rows; one that is there stays unless ``replacing``.  Returns how many were written."""
+        with self._lock, self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                values = [(r.key, r.kind, r.model, r.request, r.reply, int(r.transient), r.created) for r in rows]
+                written = self._db.executemany(_LAST_WINS if replacing else _FIRST_WINS, values).rowcount
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        return written
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file, which then stands alone, and close it."""
+        with self._lock, self._explained():
+            if not self.readonly:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# -- requests and replies as JSON -------------------------------------------------------
+
+
+def request_json(request: ChatRequest | ScoreRequest) -> str:
+    """Return the canonical JSON of a request: every field of it."""
+    return canonical(asdict(request))
+
+
+def _chat_json(reply: ChatReply) -> str:
+    fields = asdict(reply)
+    fields.pop("cached")
+    return canonical(fields)
+
+
+def _chat_reply(stored: str) -> ChatReply:
+    fields = json.loads(stored)
+    return ChatReply(**(fields | {"usage": Usage(**fields["usage"]), "seconds": 0.0, "cached": True}))
+
+
+def _score_json(reply: ScoreReply) -> str:
+    fields = {
+        "logprobs": [None if math.isnan(x) else x if math.isfinite(x) else str(x) for x in reply.logprobs.tolist()],
+        "tokens": reply.tokens.tolist(),
+        "failure": reply.failure,
+        "detail": reply.detail,
+        "usage": asdict(reply.usage),
+        "seconds": reply.seconds,
+    }
+    return canonical(fields)
+
+
+def _score_reply(stored: str) -> ScoreReply:
+    fields = json.loads(stored)
+    fields["logprobs"] = np.array([math.nan if x is None else float(x) for x in fields["logprobs"]], dtype=np.float64)
+    fields["tokens"] = np.array(fields["tokens"], dtype=np.int32)
+    return ScoreReply(**(fields | {"usage": Usage(**fields["usage"]), "seconds": 0.0, "cached": True}))
+
+
+# -- a model with a store ---------------------------------------------------------------
+
+Q = TypeVar("Q", ChatRequest, ScoreRequest)
+R = TypeVar("R", ChatReply, ScoreReply)
+
+
+class _Asks(Protocol[Q, R]):
+    def __call__(self, requests: Sequence[Q], /) -> list[R]: ...
+
+
+class Stored:
+    """A chat model whose every call goes through a store.
+
+    Modes: ``use`` answers from the store and asks for the rest; ``refresh`` asks everything and
+    replaces what is stored; ``replay`` never asks, and a miss raises ``ModelError``.  Identical
+    requests in one batch are asked once.  Failures of the transport are asked again by ``use``;
+    ``replay`` returns them, since they are what happened.
+
+    Args:
+        model: who answers what is not stored.
+        store: where answers lie.
+        mode: see above.
+        chunk: requests asked between two commits; by default the model's own ``chunk`` if it
+            has one, else 32.
+    """
+
+    def __init__(self, model: ChatModel, store: Store, mode: Mode = "use", *, chunk: int | None = None) -> None:
+        self.model, self.store, self.mode = model, store, mode
+        self.chunk = max(1, chunk if chunk is not None else int(getattr(model, "chunk", 32)))
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The model's identity."""
+        return self.model.identity
+
+    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Answer each request, from the store where it can."""
+        return self._through("chat", requests, self.model.chat, _chat_json, _chat_reply)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """Return log-probabilities, from the store where it can."""
+        return self._through("score", requests, self.model.score, _score_json, _score_reply)
+
+    def _through(
+        self, kind: str, requests: Sequence[Q], ask: _Asks[Q, R], dump: Callable[[R], str], load: Callable[[str], R]
+    ) -> list[R]:
+        identity = canonical(dict(self.identity))
+        texts = [request_json(request) for request in requests]
+        keys = [call_key(kind, identity, text) for text in texts]
+        first: dict[str, int] = {}
+        for at, key in enumerate(keys):
+            first.setdefault(key, at)
+        replies: dict[str, R] = {}
+        if self.mode != "refresh":
+            found = self.store.read(list(first), transient=self.mode == "replay")
+            replies = {key: load(stored) for key, stored in found.items()}
+        missing = [at for key, at in first.items() if key not in replies]
+        if missing and self.mode == "replay":
+            raise ModelError(
+                f"{len(missing)} of {len(requests)} {kind} calls of {self.name!r} are not in the store, and replay asks nobody",
+                where=str(self.store.path),
+                todo="run with mode 'use', or take the store that belongs to this spec",
+            )
+        asked: dict[str, R] = {}
+        for start in range(0, len(missing), self.chunk):
+            part = missing[start : start + self.chunk]
+            answers = ask([requests[at] for at in part])
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            rows = [
+                Row(keys[at], kind, identity, texts[at], dump(reply), reply.failure in TRANSIENT, now)
+                for at, reply in zip(part, answers, strict=True)
+            ]
+            fresh = {row.key: reply for row, reply in zip(rows, answers, strict=True)}
+            if self.store.write(rows, replacing=self.mode == "refresh") < len(rows):
+                # Another process was faster: its answer is the one that a replay will give.
+                kept = self.store.read([row.key for row in rows])
+                fresh = {key: _same_call(load(kept[key]), reply) if key in kept else reply for key, reply in fresh.items()}
+            asked |= fresh
+        given = [replies[key] if key in replies else asked[key] for key in keys]
+        # A repetition within the batch was not asked, so it is not paid.
+        return [
+            replace(reply, seconds=0.0, cached=True) if first[key] != at else reply
+            for at, (key, reply) in enumerate(zip(keys, given, strict=True))
+        ]
+
+
+def _same_call(stored: R, paid: R) -> R:
+    """Return the stored answer with the usage and time of the call that was made for it."""
+    return replace(stored, usage=paid.usage, seconds=paid.seconds, cached=False)
+
+
+def call_key(kind: str, identity: str, request: str) -> str:
+    """Return the key of a call from canonical JSON texts of the model's identity and the request."""
+    return hashlib.sha256(f'{{"format":{_FORMAT},"kind":"{kind}","model":{identity},"request":{request}}}'.encode()).hexdigest()
