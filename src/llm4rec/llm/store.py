@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -244,10 +244,6 @@ Q = TypeVar("Q", ChatRequest, ScoreRequest)
 R = TypeVar("R", ChatReply, ScoreReply)
 
 
-class _Asks(Protocol[Q, R]):
-    def __call__(self, requests: Sequence[Q], /) -> list[R]: ...
-
-
 class Stored:
     """A chat model whose every call goes through a store.
 
@@ -287,7 +283,12 @@ class Stored:
         return self._through("score", requests, self.model.score, _score_json, _score_reply)
 
     def _through(
-        self, kind: str, requests: Sequence[Q], ask: _Asks[Q, R], dump: Callable[[R], str], load: Callable[[str], R]
+        self,
+        kind: str,
+        requests: Sequence[Q],
+        ask: Callable[[Sequence[Q]], list[R]],
+        dump: Callable[[R], str],
+        load: Callable[[str], R],
     ) -> list[R]:
         identity = canonical(dict(self.identity))
         texts = [request_json(request) for request in requests]
