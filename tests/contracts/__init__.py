@@ -1,0 +1,25 @@
+"""What every component must keep, as classes to inherit.
+
+A component's test names the class; the tests come with the contract::
+
+    class TestEASE(ScoringContract):
+        component = EASE
+        configs = {"l2": 10.0}             # for the small world; defaults where nothing is said
+        floor = ("ndcg@10", 0.073)         # on MovieLens-100K, with the default config
+
+Hooks to override: ``make`` (how a component is built), ``resources`` (encoder and LLM),
+``world`` (where the known answer lies), ``expected`` (recall there).
+"""
+
+from tests.contracts.agreement import assert_same_lists
+from tests.contracts.component import ComponentContract
+from tests.contracts.evaluation import mean_metric, recall
+from tests.contracts.explainer import ExplainerContract
+from tests.contracts.ranker import RankerContract
+from tests.contracts.retriever import RetrieverContract
+from tests.contracts.scoring import ScoringContract
+
+__all__ = [
+    "ComponentContract", "ExplainerContract", "RankerContract", "RetrieverContract", "ScoringContract",
+    "assert_same_lists", "mean_metric", "recall",
+]  # fmt: skip
