@@ -1,6 +1,22 @@
 """What lists are worth: accuracy, what lies beyond it, and how sure a difference is."""
 
-from llm4rec.metrics.accuracy import ACCURACY, evaluate
+from llm4rec.metrics.accuracy import ACCURACY, Hits, evaluate
+from llm4rec.metrics.beyond import BEYOND, ItemContext, Shown, evaluate_beyond
+from llm4rec.metrics.invariants import check_invariants
 from llm4rec.metrics.names import parse_metric
+from llm4rec.metrics.slices import slice_cases
+from llm4rec.metrics.statistics import (
+    Comparison,
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    holm,
+    paired_test,
+    paired_tests,
+)
 
-__all__ = ["ACCURACY", "evaluate", "parse_metric"]
+__all__ = [
+    "ACCURACY", "BEYOND", "Comparison", "Hits", "Interval", "ItemContext", "Shown", "bootstrap_interval",
+    "bootstrap_intervals", "check_invariants", "evaluate", "evaluate_beyond", "holm", "paired_test", "paired_tests",
+    "parse_metric", "slice_cases",
+]  # fmt: skip

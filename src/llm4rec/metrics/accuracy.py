@@ -40,7 +40,7 @@ class Hits:
     @property
     def count(self) -> NDArray[np.int64]:
         """int64[n], the number of true items in each list."""
-        return np.count_nonzero(self.shown, axis=1)
+        return np.asarray(np.count_nonzero(self.shown, axis=1))
 
 
 def recall(hits: Hits) -> Values:
@@ -57,7 +57,7 @@ def hit(hits: Hits) -> Values:
 
     Source: Deshpande and Karypis, Item-based top-N recommendation algorithms, TOIS 2004.
     """
-    return hits.shown.any(axis=1).astype(np.float64)
+    return np.asarray(hits.shown.any(axis=1), dtype=np.float64)
 
 
 def precision(hits: Hits) -> Values:

@@ -1,0 +1,163 @@
+"""How sure is a mean, and is a difference more than chance?  Cases are the units.
+
+Both questions are answered by resampling, so that nothing is assumed about the distribution of a
+metric (most are mostly zero).  A value of nan means that a case has none; it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm4rec.metrics.accuracy import Values
+
+#: Entries of a resampling matrix that are held at once (8 bytes each).
+_ENTRIES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over ``n`` cases and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The mean of ``a - b`` over the ``n`` cases that have both, and how sure it is.
+
+    Attributes:
+        difference: mean of a - b.
+        low, high: bootstrap interval of the difference.
+        p: two-sided p-value of the sign-flip test; not corrected for several tests.
+        n: cases.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def _columns(values: Values) -> tuple[Values, Values]:
+    """Return (values with 0 for nan, 1 where there is a value) as float64[n, m]."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0.0), known.astype(np.float64)
+
+
+def _chunks(resamples: int, n: int) -> Iterator[int]:
+    """Yield sizes of chunks of resamples such that chunk x n stays within memory."""
+    size = max(1, _ENTRIES // max(1, n))
+    for start in range(0, resamples, size):
+        yield min(size, resamples - start)
+
+
+def _bootstrap_means(filled: Values, known: Values, resamples: int, rng: np.random.Generator) -> Values:
+    """Return float64[resamples, m], the means of samples of n cases with replacement.
+
+    A sample is a row of counts, so that all metrics share one draw and one matrix product.
+    """
+    n, m = filled.shape
+    means = np.full((resamples, m), np.nan)
+    done = 0
+    for size in _chunks(resamples, n):
+        drawn = rng.integers(n, size=(size, n)) + np.arange(size)[:, None] * n
+        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        total, cases = counts @ filled, counts @ known
+        np.divide(total, cases, out=means[done : done + size], where=cases > 0)
+        done += size
+    return means
+
+
+def _check(values: Values, level: float, resamples: int) -> Values:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"values must be [cases, metrics], not of shape {values.shape}")
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(f"a level of {level} or {resamples} resamples makes no interval")
+    return values
+
+
+def bootstrap_intervals(
+    values: Values, *, level: float = 0.95, resamples: int = 2000, rng: np.random.Generator
+) -> list[Interval]:
+    """Return the percentile bootstrap interval of each column of float64[n, m].
+
+    Resamples cases with replacement; the ends are quantiles of the resampled means at
+    ``(1 - level) / 2`` from both sides.  A column without values gives nan and n = 0.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
+    """
+    values = _check(values, level, resamples)
+    filled, known = _columns(values)
+    counts = known.sum(axis=0)
+    means = np.divide(filled.sum(axis=0), counts, out=np.full(values.shape[1], np.nan), where=counts > 0)
+    low, high = np.full((2, values.shape[1]), np.nan)
+    some = counts > 0
+    if some.any():
+        drawn = _bootstrap_means(filled[:, some], known[:, some], resamples, rng)
+        low[some], high[some] = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [Interval(float(a), float(b), float(c), int(n)) for a, b, c, n in zip(means, low, high, counts, strict=True)]
+
+
+def bootstrap_interval(values: Values, *, level: float = 0.95, resamples: int = 2000, rng: np.random.Generator) -> Interval:
+    """Return the percentile bootstrap interval of the mean of float64[n]; see ``bootstrap_intervals``."""
+    return bootstrap_intervals(np.asarray(values)[:, None], level=level, resamples=resamples, rng=rng)[0]
+
+
+def paired_tests(
+    a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95
+) -> list[Comparison]:
+    """Compare two systems on the same cases, column by column of float64[n, m].
+
+    Sign-flip randomisation test: if the systems were alike, each case's difference could as well
+    have had the other sign.  ``p = (1 + #{|mean of flipped| >= |mean|}) / (1 + resamples)``, two-sided.
+    Interval: percentile bootstrap of the difference, 2,000 resamples.
+    Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for
+    information retrieval evaluation, CIKM 2007; the added ones: Phipson and Smyth 2010.
+    """
+    a, b = _check(a, level, resamples), _check(b, level, resamples)
+    if a.shape != b.shape:
+        raise ValueError(f"cannot pair {a.shape} with {b.shape}")
+    difference = a - b
+    intervals = bootstrap_intervals(difference, level=level, rng=rng)
+    filled, _ = _columns(difference)
+    observed = np.abs(filled.sum(axis=0))
+    tolerance = 1e-12 * np.abs(filled).sum(axis=0)  # sums of the same numbers in another order
+    extreme = np.zeros(filled.shape[1], dtype=np.int64)
+    moving = filled[(filled != 0).any(axis=1)]  # a difference of zero has no sign to flip
+    for size in _chunks(resamples, len(moving)):
+        signs = rng.integers(0, 2, size=(size, len(moving)), dtype=np.int8) * 2.0 - 1.0
+        extreme += (np.abs(signs @ moving) >= observed - tolerance).sum(axis=0)
+    p = (extreme + 1) / (resamples + 1)
+    return [
+        Comparison(i.mean, i.low, i.high, float(x) if i.n else float("nan"), i.n) for i, x in zip(intervals, p, strict=True)
+    ]
+
+
+def paired_test(a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95) -> Comparison:
+    """Compare two systems on the same cases, float64[n] each; see ``paired_tests``."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return paired_tests(a[:, None], b[:, None], rng=rng, resamples=resamples, level=level)[0]
+
+
+def holm(p_values: Sequence[float] | Values) -> NDArray[np.float64]:
+    """Return p-values adjusted for testing all of them at once, in the order given.
+
+    With ``p_(1) <= ... <= p_(m)``: ``adjusted_(i) = max_{j <= i} min(1, (m - j + 1) p_(j))``.  Keeps
+    the chance of any false finding below the level, whatever the dependence between the tests.
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values must be one row of numbers in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
