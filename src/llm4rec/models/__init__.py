@@ -1,1 +1,1 @@
-
+"""Traditional recommenders: one file each, with its paper."""
