@@ -51,7 +51,7 @@ _ASSETS = (
         licence="Apache-2.0",
         citation="Reimers and Gurevych, Sentence-BERT, EMNLP 2019; Wang et al., MiniLM, NeurIPS 2020",
         origin="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
-        size=91_568_313,
+        size=91_567_913,
     ),
     Asset(
         name="smollm2-135m-instruct",

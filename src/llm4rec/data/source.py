@@ -1,0 +1,233 @@
+"""One table file: opened, decoded, and able to say on which line a row stands.
+
+Text is checked before polars sees it, so that a wrong encoding, a binary file, a folder or a
+missing file each give one clear line.  Plain UTF-8 is scanned in place; compressed files and
+other encodings are turned into UTF-8 in memory.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from llm4rec.core import DataError, did_you_mean
+
+T = TypeVar("T")
+_BLOCK = 1 << 22
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table on its way in.
+
+    Attributes:
+        path: of the file, for messages.
+        frame: rows as they stand in the file; column ``#`` numbers them from 0.
+        line: row number -> line of the file, or None where the format has no lines.
+    """
+
+    path: Path
+    frame: pl.LazyFrame
+    line: Callable[[int], int | None]
+
+    @property
+    def columns(self) -> list[str]:
+        return [c for c in self.frame.collect_schema().names() if c != ROW]
+
+    def at(self, row: int | None) -> str:
+        """Return the file, and the line if it is known, for ``where=`` of an error."""
+        line = None if row is None else self.line(row)
+        return str(self.path) if line is None else f"{self.path}, line {line}"
+
+    def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        """Run a query on this file; what polars cannot read becomes a ``DataError``."""
+        return guarded(self.path, lambda: frame.collect(engine="streaming"))
+
+
+#: Name of the column of row numbers.
+ROW = "#"
+
+
+def guarded(path: Path, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns; what polars throws becomes one line about the file."""
+    try:
+        return work()
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"cannot be read ({reason[:200]})", where=str(path)) from None
+
+
+def existing(path: Path) -> Path:
+    """Return the path of an existing file, or raise ``DataError`` with the nearest file name."""
+    try:
+        if path.is_dir():
+            names = sorted(p.name for p in path.iterdir() if p.is_file())[:6]
+            raise DataError(
+                "is a folder, not a file", where=str(path), todo=f"name one file in it: {', '.join(names) or 'none'}"
+            )
+        if path.is_file():
+            return path
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be opened ({error})", where=str(path)) from None
+    if near is None:
+        raise DataError("no such file, and no such folder", where=str(path))
+    raise DataError("no such file", where=str(path), todo=did_you_mean(path.name, near))
+
+
+def text(path: Path, encoding: str) -> Path | bytes:
+    """Return a UTF-8 text: the path itself if the file is one, else its content in memory.
+
+    Raises:
+        DataError: empty, not in the encoding (with the line), not text at all, or not gzip.
+    """
+    try:
+        codec = codecs.lookup(encoding)
+    except LookupError:
+        raise DataError(f"unknown encoding {encoding!r}", todo='try "utf-8" or "latin-1"') from None
+    packed = path.suffix.lower() == ".gz"
+    in_memory = packed or codec.name != "utf-8"
+    decoder = codec.incrementaldecoder()
+    parts: list[bytes] = []
+    lines = size = 0
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            while True:
+                block = file.read(_BLOCK)
+                try:
+                    decoded = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    line = lines + error.object[: error.start].count(b"\n") + 1
+                    raise DataError(
+                        f"is not {codec.name} text (byte 0x{error.object[error.start]:02x})",
+                        where=f"{path}, line {line}",
+                        todo='save it as UTF-8 or set encoding, such as encoding = "latin-1"',
+                    ) from None
+                if "\0" in decoded:
+                    raise DataError(
+                        "is not a text file (it holds NUL bytes)", where=str(path), todo="set format if it is a table"
+                    )
+                if in_memory:
+                    parts.append(decoded.encode())
+                lines += block.count(b"\n")
+                size += len(decoded)
+                if not block:
+                    break
+    except (OSError, EOFError, zlib.error) as error:
+        kind = "gzip file" if packed else "file"
+        raise DataError(f"cannot be read as a {kind} ({error})", where=str(path)) from None
+    if not size:
+        raise DataError("is empty", where=str(path))
+    return b"".join(parts) if in_memory else path
+
+
+def lines(content: Path | bytes) -> io.TextIOBase:
+    """Open the text for reading line by line (on the way to an error message)."""
+    return open(content, encoding="utf-8-sig", newline="") if isinstance(content, Path) else io.TextIOWrapper(
+        io.BytesIO(content), encoding="utf-8-sig", newline=""
+    )  # fmt: skip
+
+
+def records(content: Path | bytes, separator: str, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its first line, fields) of each record; blank lines are records without fields."""
+    with lines(content) as stream:
+        if not quoted:
+            for number, line in enumerate(stream, 1):
+                bare = line.rstrip("\r\n")
+                yield number, bare.split(separator) if bare else []
+            return
+        reader = csv.reader(stream, delimiter=separator)
+        start = 1
+        try:
+            for fields in reader:
+                yield start, fields
+                start = reader.line_num + 1
+        except csv.Error:
+            return
+
+
+def delimited(path: Path, content: Path | bytes, separator: str, *, quoted: bool, names: tuple[str, ...] | None) -> Source:
+    """Scan a delimited text; every column is a String, empty fields are null.
+
+    Raises:
+        DataError: no header, a column named twice, or a line with more fields than the header has.
+    """
+
+    def scan() -> pl.LazyFrame:
+        return pl.scan_csv(
+            content,
+            separator=separator,
+            quote_char='"' if quoted else None,
+            has_header=names is None,
+            infer_schema=False,
+            new_columns=list(names) if names else None,
+        )
+
+    def line(row: int) -> int | None:
+        header = 0 if names else 1
+        found = 0
+        for number, fields in records(content, separator, quoted=quoted):
+            if not found and not any(fields):
+                continue  # polars skips blank lines at the start
+            if found == row + header:
+                return number
+            found += 1
+        return None
+
+    def ragged() -> DataError | None:
+        width = len(names) if names else None
+        for number, fields in records(content, separator, quoted=quoted):
+            if width is None and any(fields):
+                width = len(fields)
+            elif width is not None and len(fields) > width:
+                return DataError(f"has {len(fields)} fields, not {width}", where=f"{path}, line {number}", todo="mend the line")
+        return None
+
+    def opened() -> tuple[pl.LazyFrame, list[str]]:
+        frame = scan()
+        return frame, frame.collect_schema().names()
+
+    frame, columns = guarded(path, opened)
+    _check_header(path, columns)
+    return _Delimited(
+        path, frame.rename(dict(zip(columns, map(str.strip, columns), strict=True))).with_row_index(ROW), line, ragged
+    )
+
+
+@dataclass(frozen=True)
+class _Delimited(Source):
+    """A delimited text, which can look for the line that polars stumbled over."""
+
+    ragged: Callable[[], DataError | None]
+
+    def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
+        try:
+            return super().collect(frame)
+        except DataError as error:
+            raise (self.ragged() or error) from None
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    bare = [c.strip() for c in columns]
+    for column in bare:
+        original = column.rsplit("_duplicated_", 1)[0]
+        if bare.count(column) > 1 or (original != column and original in bare):
+            raise DataError(f"two columns are named {original!r}", where=f"{path}, line 1")
+
+
+def typed(path: Path, frame: pl.LazyFrame) -> Source:
+    """Wrap a table that has types of its own (Parquet)."""
+    return Source(path, frame.with_row_index(ROW), lambda row: None)
+
+
+__all__: list[Any] = ["ROW", "Source", "delimited", "existing", "guarded", "lines", "records", "text", "typed"]
