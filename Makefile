@@ -1,0 +1,40 @@
+# Plain pip and venv.  `make quickstart` and `make test` set themselves up.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: setup quickstart test test-slow check bench docs clean
+
+setup: .venv/.ready
+
+# torch first and by version: no other package then pulls a larger build of it
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "setting up .venv (a few minutes the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: .venv/.ready
+	@$(BIN)/llm4rec run experiments/quickstart.toml --out runs/quickstart
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.ready
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.ready
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_floors.py
+
+bench: .venv/.ready
+	$(BIN)/python -m benchmarks
+
+docs: .venv/.ready
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
