@@ -2,6 +2,10 @@
 
 from llm4rec.data.loading import DataConfig, load, load_set, read
 from llm4rec.data.log import Log
+from llm4rec.data.sets import SetInfo, sets
 from llm4rec.data.splits import SplitConfig, make_split
+from llm4rec.data.summary import describe
 
-__all__ = ["DataConfig", "Log", "SplitConfig", "load", "load_set", "make_split", "read"]
+__all__ = [
+    "DataConfig", "Log", "SetInfo", "SplitConfig", "describe", "load", "load_set", "make_split", "read", "sets",
+]  # fmt: skip

@@ -87,19 +87,18 @@ def load(config: DataConfig) -> Log:
 
 def load_set(name: str, **options: Any) -> Log:
     """Return a named set; ``options`` are fields of ``DataConfig``."""
-    return load(DataConfig(set=name, **options))
+    return load(DataConfig.model_validate({"set": name, **options}))
 
 
 def read(path: str | Path, items: str | Path | None = None, users: str | Path | None = None, **options: Any) -> Log:
     """Return the data set in one's own files; ``options`` are fields of ``DataConfig``."""
-    places = {k: Path(v) for k, v in (("items", items), ("users", users)) if v is not None}
-    return load(DataConfig(path=Path(path), **places, **options))
+    return load(DataConfig.model_validate({"path": path, "items": items, "users": users, **options}))
 
 
 def _read(config: DataConfig) -> Tables:
     assert config.path is not None
     how: dict[str, Any] = {"format": config.format, "encoding": config.encoding}
-    columns = dict(config.columns)
+    columns: dict[str, str] = dict(config.columns)  # type: ignore[arg-type]  # roles are strings
     events, clock, has_values = read_events(opened(config.path, "events", names=config.names, **how), columns, config.time_unit)
     items = users = None
     if config.items is not None:

@@ -13,17 +13,24 @@ Role = Literal["user", "item", "time", "value", "behavior"]
 
 #: Common names of each role's column, without case and punctuation.
 KNOWN: Final[Mapping[str, frozenset[str]]] = {
-    USER: frozenset(
-        ["user", "userid", "uid", "userno", "username", "visitorid", "visitor", "customerid", "customer", "reviewerid", "memberid", "accountid", "personid"]
-    ),
-    ITEM: frozenset(
-        ["item", "itemid", "iid", "itemno", "movieid", "movie", "productid", "product", "asin", "parentasin", "bookid", "isbn", "songid", "trackid", "artistid", "newsid", "articleid", "videoid", "businessid", "gameid", "recipeid", "sku"]
-    ),
-    TIME: frozenset(
-        ["time", "timestamp", "ts", "date", "datetime", "unixtime", "unixreviewtime", "reviewtime", "eventtime", "createdat", "ratedat"]
-    ),
-    VALUE: frozenset(["value", "rating", "ratings", "score", "overall", "stars", "weight", "count", "playcount", "plays"]),
-    BEHAVIOR: frozenset(["behavior", "behaviour", "event", "eventtype", "eventname", "action", "actiontype", "interactiontype"]),
+    USER: frozenset({
+        "user", "userid", "uid", "userno", "username", "visitor", "visitorid", "customer", "customerid", "reviewerid",
+        "memberid", "accountid", "personid",
+    }),
+    ITEM: frozenset({
+        "item", "itemid", "iid", "itemno", "movie", "movieid", "product", "productid", "asin", "parentasin", "bookid",
+        "isbn", "songid", "trackid", "artistid", "newsid", "articleid", "videoid", "businessid", "gameid", "recipeid", "sku",
+    }),
+    TIME: frozenset({
+        "time", "timestamp", "ts", "date", "datetime", "unixtime", "unixreviewtime", "reviewtime", "eventtime",
+        "createdat", "ratedat",
+    }),
+    VALUE: frozenset({
+        "value", "rating", "ratings", "score", "overall", "stars", "weight", "count", "playcount", "plays",
+    }),
+    BEHAVIOR: frozenset({
+        "behavior", "behaviour", "event", "eventtype", "eventname", "action", "actiontype", "interactiontype",
+    }),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import polars as pl
 
@@ -228,6 +228,3 @@ def _check_header(path: Path, columns: list[str]) -> None:
 def typed(path: Path, frame: pl.LazyFrame) -> Source:
     """Wrap a table that has types of its own (Parquet)."""
     return Source(path, frame.with_row_index(ROW), lambda row: None)
-
-
-__all__: list[Any] = ["ROW", "Source", "delimited", "existing", "guarded", "lines", "records", "text", "typed"]

@@ -339,7 +339,7 @@ def _cases(
 def _ranges(start: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places ``start[i] ... start[i] + lengths[i] - 1`` of all rows, one after the other."""
     first = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(start - first, lengths)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(start - first, lengths), dtype=np.int64)
 
 
 def _fingerprint(train: Dataset, valid: Cases, test: Cases) -> str:

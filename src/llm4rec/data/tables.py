@@ -204,12 +204,13 @@ def _seconds(source: Source, times: pl.Series, dtype: pl.DataType, name: str, un
     if dtype == pl.Date or dtype == pl.Datetime or (dtype == pl.String and _is_iso(source, name)):
         return times // _PER_SECOND["us"]
     seconds = times // _PER_SECOND[unit] if unit in _PER_SECOND else times
-    size = int(max(abs(int(seconds.max())), abs(int(seconds.min()))))  # type: ignore[arg-type]
+    low, high = int(seconds.min()), int(seconds.max())  # type: ignore[arg-type]
+    size = max(-low, high)
     if size >= _LATEST:
         guess = "ms" if size < _LATEST * 10**3 else "us" if size < _LATEST * 10**6 else "ns"
         asked = f"with time_unit = {unit!r} " if unit in _PER_SECOND else ""
         raise DataError(
-            f"{asked}the times (column {name!r}, up to {times.max()}) cannot be seconds since 1970",
+            f"{asked}the times (column {name!r}, such as {times[0]}) cannot be seconds since 1970",
             where=str(source.path),
             todo=f'set time_unit = "{guess}"' if unit not in _PER_SECOND else "set the time_unit that fits",
         )
