@@ -101,33 +101,33 @@ class Component(ABC, Generic[C]):
         values: dict[str, Any] = {}
         for name, value in self.state().items():
             if isinstance(value, np.ndarray):
-                arrays[name] = np.ascontiguousarray(value)
+                arrays[name] = np.asarray(value, order="C")
             elif sparse.issparse(value):
                 csr = value.tocsr()
                 arrays |= {f"{name}.data": csr.data, f"{name}.indices": csr.indices, f"{name}.indptr": csr.indptr}
                 arrays[f"{name}.shape"] = np.array(csr.shape)
             else:
-                values[name] = value
+                values[name] = value.item() if isinstance(value, np.generic) else value
         save_file(arrays, folder / "arrays.safetensors")
         config = {"class": type(self).__name__, "config": self.config.model_dump(mode="json"), "values": values}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, resources: Resources | None = None) -> Self:
         """Read what ``save`` wrote; ``resources`` where the component needs an encoder or LLM."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
         from scipy import sparse
 
         try:
-            saved = json.loads((folder / "config.json").read_text())
+            saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if saved["class"] != cls.__name__:
+                raise RunError(f"holds a {saved['class']}, not a {cls.__name__}", where=str(folder))
+            config, state = cls.Config.model_validate(saved["config"]), dict(saved["values"])
             arrays = load_file(folder / "arrays.safetensors")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise RunError(f"cannot read a saved {cls.__name__} ({error})", where=str(folder), todo="fit it again") from None
-        if saved["class"] != cls.__name__:
-            raise RunError(f"holds a {saved['class']}, not a {cls.__name__}", where=str(folder))
-        config = cls.Config.model_validate(saved["config"])
         component = cls(config) if resources is None else cls.create(config, resources)
-        state: dict[str, Any] = dict(saved["values"])
         for name in [n.removesuffix(".indptr") for n in arrays if n.endswith(".indptr")]:
             data, indices, indptr, shape = (arrays.pop(f"{name}.{p}") for p in ("data", "indices", "indptr", "shape"))
             state[name] = sparse.csr_matrix((data, indices, indptr), shape=tuple(shape))
