@@ -19,15 +19,15 @@ class BPRConfig(Config):
 
     factors: int = Field(32, ge=1)
     """Dimensions of the factors."""
-    learning_rate: float = Field(0.02, gt=0)
+    learning_rate: float = Field(0.01, gt=0)
     """Step of the gradient descent."""
-    l2: float = Field(0.02, ge=0)
+    l2: float = Field(0.01, ge=0)
     """Weight of the squared factors in the loss."""
-    iterations: int = Field(100, ge=1)
+    iterations: int = Field(120, ge=1)
     """Passes of as many random pairs as there are training events."""
     ridge: float = Field(1.0, gt=0)
     """Weight of the squared entries of the map from histories to user factors."""
-    half_life: float = Field(8.0, ge=0)
+    half_life: float = Field(6.0, ge=0)
     """Events of the history after which an older one counts half; 0: all count alike."""
 
 

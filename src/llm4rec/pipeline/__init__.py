@@ -1,1 +1,8 @@
+"""Retrievers, fusion, rankers and an explainer in one system that keeps a trace."""
 
+from llm4rec.pipeline.fusion import fuse
+from llm4rec.pipeline.pipeline import Pipeline, PipelineConfig
+from llm4rec.pipeline.rerank import rerank
+from llm4rec.pipeline.trace import StageRecord, Step, Trace
+
+__all__ = ["Pipeline", "PipelineConfig", "StageRecord", "Step", "Trace", "fuse", "rerank"]

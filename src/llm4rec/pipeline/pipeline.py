@@ -1,0 +1,291 @@
+"""The pipeline: retrievers, fusion, rankers, an explainer."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from llm4rec.core import (
+    Cases,
+    Component,
+    Config,
+    Dataset,
+    Explainer,
+    Explanation,
+    Lists,
+    NotFittedError,
+    Queries,
+    Ragged,
+    Ranker,
+    Resources,
+    Retriever,
+    RunError,
+    SpecError,
+)
+from llm4rec.metrics import evaluate
+from llm4rec.pipeline.fusion import Method, Normalise, fuse
+from llm4rec.pipeline.rerank import Omitted, rerank
+from llm4rec.pipeline.trace import Kind, StageRecord, Trace
+
+Share = float | Literal["auto"]
+_GRID = tuple(round(0.1 * step, 1) for step in range(11))
+_METRIC = "ndcg@10"
+
+
+class PipelineConfig(Config):
+    """How the stages of a pipeline work together."""
+
+    candidates: int = Field(100, ge=1)
+    """Items that each retriever is asked for, and that the fusion keeps (more if a longer list is asked for)."""
+    fusion: Method = "rrf"
+    """How several retrievers' lists become one: reciprocal ranks, or a weighted sum of scores."""
+    fusion_weights: tuple[float, ...] = ()
+    """Weight of each retriever in the fusion, in order; all alike if empty."""
+    rrf_k: float = Field(60.0, gt=0)
+    """Constant added to ranks in reciprocal rank fusion; the larger, the less the first places count."""
+    normalise: Normalise = "minmax"
+    """How scores come to one scale before a weighted sum."""
+    depth: int | tuple[int, ...] = 20
+    """Items from the top that a ranker is given; one number for all rankers, or one for each."""
+    weight: Share | tuple[Share, ...] = 1.0
+    """Share of the ranker's score beside the incoming one, from 0 to 1, where 1 is the ranker's order
+    alone; ``"auto"``: the best on validation cases.  One for all rankers, or one for each."""
+    omitted: Omitted = "last"
+    """What becomes of a candidate that a ranker did not rank: behind those that it did, or dropped."""
+    tuning_cases: int = Field(200, ge=1)
+    """Validation cases that ``weight = "auto"`` may use; they are drawn with the seed of the run."""
+
+
+class Pipeline(Component[PipelineConfig]):
+    """Retrieves with one or several retrievers, fuses, ranks the top anew, and keeps a trace.
+
+    Every retriever gives ``candidates`` items; several are fused (see :func:`fuse`).  Each ranker
+    in turn orders the first ``depth`` items anew, alone or mixed with the incoming scores; items
+    below ``depth``, and those that a ranker was given and did not rank, follow (see :func:`rerank`).
+    No stage may show an excluded item: that is asserted after each.
+
+    A pipeline is itself a retriever, so pipelines can be nested.  It may share fitted parts with
+    others: ``fit`` fits a part that is not fitted yet, and one that this pipeline fitted itself.
+
+    Args:
+        retrievers: at least one, by name.
+        rankers: in order of use.
+        explainer: asked by :meth:`explain` only.
+    """
+
+    def __init__(
+        self,
+        retrievers: Mapping[str, Retriever],
+        rankers: Sequence[Ranker] = (),
+        explainer: Explainer | None = None,
+        config: PipelineConfig | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.retrievers: dict[str, Any] = dict(retrievers)
+        self.rankers: list[Any] = list(rankers)
+        self.explainer: Any = explainer
+        self._own: set[int] = set()  # id() of the parts that this pipeline has fitted
+        if not self.retrievers:
+            raise SpecError("a pipeline needs at least one retriever")
+        weights = self.config.fusion_weights
+        if weights and (len(weights) != len(self.retrievers) or min(weights) < 0):
+            raise SpecError(
+                f"{list(weights)} for {len(self.retrievers)} retrievers",
+                where="fusion_weights",
+                todo="give one each, none below 0",
+            )
+        self.depths: list[int] = self._each("depth", lambda d: d >= 1, "at least 1")
+        self.shares: list[Share] = self._each("weight", lambda w: w == "auto" or 0.0 <= w <= 1.0, '0 to 1, or "auto"')
+
+    def _each(self, field: str, valid: Callable[[Any], bool], rule: str) -> list[Any]:
+        """Return a field of the config as one value for each ranker; raises ``SpecError``."""
+        given = getattr(self.config, field)
+        values = list(given) if isinstance(given, tuple) else [given] * len(self.rankers)
+        if len(values) != len(self.rankers):
+            raise SpecError(
+                f"{len(values)} values for {len(self.rankers)} rankers", where=field, todo="give one each, or one for all"
+            )
+        for value in values:
+            if not valid(value):
+                raise SpecError(f"{value!r} is not allowed", where=field, todo=f"give {rule}")
+        return values
+
+    @property
+    def deterministic(self) -> bool:  # type: ignore[override]
+        """Does every seed give the same lists, in every part?"""
+        return all(getattr(part, "deterministic", True) for part in self._parts().values())
+
+    def _parts(self) -> dict[str, Any]:
+        """Return all parts under the names of their folders."""
+        parts = {f"retriever-{name}": part for name, part in self.retrievers.items()}
+        parts |= {f"ranker-{i}": part for i, part in enumerate(self.rankers)}
+        return parts if self.explainer is None else parts | {"explainer": self.explainer}
+
+    def ranker_names(self) -> list[str]:
+        """Return the rankers' names in the trace: their classes, numbered where one occurs again."""
+        classes = [type(ranker).__name__ for ranker in self.rankers]
+        return [f"{c}-{classes[: i + 1].count(c)}" if c in classes[:i] else c for i, c in enumerate(classes)]
+
+    # -- fitting ----------------------------------------------------------------------------
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
+        """Fit the parts, each once, then choose the weights that are ``"auto"`` on validation cases.
+
+        Raises ``SpecError`` for an automatic weight without validation cases.
+        """
+        if valid is None and "auto" in self.shares:
+            raise SpecError("an automatic weight needs validation cases", where="weight", todo="give a number from 0 to 1")
+        parts = list(self._parts().values())
+        *streams, own = rng.spawn(len(parts) + 1)  # so that a part more changes nothing for the others
+        done: set[int] = set()
+        for part, stream in zip(parts, streams, strict=True):
+            if id(part) not in done and (id(part) in self._own or not _is_fitted(part)):
+                part.fit(train, valid=valid, rng=stream)
+                self._own.add(id(part))
+            done.add(id(part))
+        self.n_items_ = train.n_items
+        self.weights_: list[float] = []
+        self.tuning_: list[dict[str, Any]] = []
+        if "auto" not in self.shares:
+            self.weights_ = [float(share) for share in self.shares]
+        elif valid is not None:
+            chosen = np.sort(own.permutation(len(valid))[: self.config.tuning_cases])
+            self._tune(valid.take(chosen))
+        return self
+
+    def _tune(self, cases: Cases) -> None:
+        """Set each automatic weight to the best of a grid, with the rankers before it as they are."""
+        exclude = cases.exclude("seen")
+        lists = self._retrieve(cases.queries, self.config.candidates, exclude)[-1].lists
+        for name, ranker, depth, share in zip(self.ranker_names(), self.rankers, self.depths, self.shares, strict=True):
+            ranked = ranker.rank(cases.queries, lists.head(depth))
+            weight = 1.0 if share == "auto" else float(share)
+            if share == "auto":
+                figures = {
+                    w: float(np.mean(evaluate(self._join(lists, ranked, depth, w), cases.truth, [_METRIC])[_METRIC]))
+                    for w in _GRID
+                }
+                weight = max(figures, key=lambda w: figures[w])  # the smallest of equals
+                grid = [{"weight": w, _METRIC: figure} for w, figure in figures.items()]
+                self.tuning_.append({"ranker": name, "cases": len(cases), "weight": weight, "grid": grid})
+            self.weights_.append(weight)
+            lists = self._join(lists, ranked, depth, weight)
+
+    def _join(self, lists: Lists, ranked: Lists, depth: int, weight: float) -> Lists:
+        return rerank(lists, ranked, depth=depth, weight=weight, omitted=self.config.omitted)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``fit`` chose, as JSON values, for the record of a run."""
+        return {"weights": dict(zip(self.ranker_names(), self.weights_, strict=True)), "tuning": self.tuning_}
+
+    # -- serving ----------------------------------------------------------------------------
+    def run(self, queries: Queries, k: int, *, exclude: Ragged) -> Trace:
+        """Return the trace of all stages; its ``lists`` are the ``k`` best items of each query."""
+        stages = self._retrieve(queries, max(k, self.config.candidates), exclude)
+        for name, ranker, depth, weight in zip(self.ranker_names(), self.rankers, self.depths, self.weights_, strict=True):
+            lists, source = stages[-1].lists, stages[-1].name
+
+            def answer(ranker: Any = ranker, lists: Lists = lists, depth: int = depth, weight: float = weight) -> Lists:
+                return self._join(lists, ranker.rank(queries, lists.head(depth)), depth, weight)
+
+            stages.append(self._stage(f"rank:{name}", "rank", answer, exclude, (source,), depth))
+        return Trace(tuple(stages), k, exclude)
+
+    def _retrieve(self, queries: Queries, width: int, exclude: Ragged) -> list[StageRecord]:
+        """Return the stages before the rankers; the last one's lists are the candidates."""
+        stages = []
+        for name, retriever in self.retrievers.items():
+
+            def answer(retriever: Any = retriever) -> Lists:
+                return retriever.retrieve(queries, width, exclude=exclude)  # type: ignore[no-any-return]
+
+            stages.append(self._stage(f"retrieve:{name}", "retrieve", answer, exclude))
+        if len(stages) > 1:
+            found, config = [stage.lists for stage in stages], self.config
+
+            def fused() -> Lists:
+                weights = config.fusion_weights or None
+                return fuse(found, config.fusion, weights, width, rrf_k=config.rrf_k, normalise=config.normalise)
+
+            stages.append(self._stage("fuse", "fuse", fused, exclude, tuple(stage.name for stage in stages)))
+        return stages
+
+    def _stage(
+        self,
+        name: str,
+        kind: Kind,
+        answer: Callable[[], Lists],
+        exclude: Ragged,
+        sources: tuple[str, ...] = (),
+        depth: int | None = None,
+    ) -> StageRecord:
+        """Run, time and check one stage; a part that breaks the rules of lists is a ``ValueError``."""
+        clock = time.perf_counter()
+        try:
+            lists = answer()
+            lists.check(self.n_items_, exclude=exclude)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return StageRecord(name, kind, lists, time.perf_counter() - clock, sources, depth)
+
+    def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
+        """Return the ``k`` best items of each query, none of them excluded, with the notes of all stages."""
+        trace = self.run(queries, k, exclude=exclude)
+        return replace(trace.lists, notes=trace.notes)
+
+    def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
+        """Return the explainer's explanations; raises ``RunError`` if there is none."""
+        if self.explainer is None:
+            raise RunError("the pipeline has no explainer", todo="give it one")
+        return self.explainer.explain(queries, lists)  # type: ignore[no-any-return]
+
+    # -- saving -----------------------------------------------------------------------------
+    def save(self, folder: Path) -> None:
+        """Write what ``fit`` chose, and each part that this pipeline fitted into a folder of its own."""
+        super().save(folder)
+        for name, part in self._parts().items():
+            if id(part) in self._own:
+                part.save(folder / name)
+
+    def load_parts(self, folder: Path, resources: Resources | None = None) -> Self:
+        """Read what ``save`` wrote into a newly built pipeline; parts that were not saved are left as they are."""
+        try:
+            saved = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read a saved pipeline ({error})", where=str(folder), todo="fit it again") from None
+        if saved["class"] != type(self).__name__:
+            raise RunError(f"holds a {saved['class']}, not a {type(self).__name__}", where=str(folder))
+        self.retrievers = {n: self._loaded(p, folder / f"retriever-{n}", resources) for n, p in self.retrievers.items()}
+        self.rankers = [self._loaded(p, folder / f"ranker-{i}", resources) for i, p in enumerate(self.rankers)]
+        if self.explainer is not None:
+            self.explainer = self._loaded(self.explainer, folder / "explainer", resources)
+        self.restore(saved["values"])
+        return self
+
+    def _loaded(self, part: Any, folder: Path, resources: Resources | None) -> Any:
+        if not folder.is_dir():
+            return part
+        loaded = part.load_parts(folder, resources) if isinstance(part, Pipeline) else type(part).load(folder, resources)
+        self._own.add(id(loaded))
+        return loaded
+
+    @classmethod
+    def load(cls, folder: Path, resources: Resources | None = None) -> Self:
+        """Refuse: a folder does not say which classes the parts have."""
+        raise RunError("a pipeline is loaded into its parts", where=str(folder), todo="build it and call load_parts()")
+
+
+def _is_fitted(part: Any) -> bool:
+    """Has a part learnt something, or nothing to learn?"""
+    if not hasattr(part, "fit"):
+        return True
+    try:
+        return bool(part.state())
+    except NotFittedError:
+        return False
