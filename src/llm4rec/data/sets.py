@@ -185,18 +185,25 @@ def _ml_latest_small(folder: Path) -> Tables:
 
 
 def _amazon14_beauty(folder: Path) -> Tables:
+    """The attribute codes count only attributes of at least 5 items, in the order of ``datamaps``
+    (each of the 637 then has the number of items that ``datamaps`` states); the codes of the semantic
+    ids start at item 0, those of the sequences at item 1.
+    """
     maps = _json(folder, "datamaps.json")
-    asin, attribute = maps["id2item"], maps["id2attribute"]
+    asin = maps["id2item"]
+    frequent = [name for code, name in maps["id2attribute"].items() if maps["attributeid2num"][code] >= 5]
+    attributes = {
+        asin[i]: [frequent[code - 1] for code in codes] for i, codes in _json(folder, "Beauty_item2attributes.json").items()
+    }
+    semantic = {asin[str(int(i) + 1)]: codes for i, codes in _json(folder, "rqvae_semantic_ids.json").items()}
     rows = pl.Series(_text(folder, "Beauty.txt").splitlines()).str.split(" ")
     user = rows.list.first().replace_strict(maps["id2user"])
     items = rows.list.slice(1).list.eval(pl.element().replace_strict(asin))
-    attributes = {
-        asin[i]: [attribute[str(a)] for a in codes] for i, codes in _json(folder, "Beauty_item2attributes.json").items()
-    }
     keywords = dict(line.split(" ", 1) for line in _text(folder, "item_keywords.txt").splitlines())
     known = pl.DataFrame({ITEM: list(asin.values())}).with_columns(
         pl.Series("keywords", [keywords.get(a) for a in asin.values()], dtype=pl.String),
         pl.Series("attributes", [attributes.get(a) for a in asin.values()], dtype=pl.List(pl.String)),
+        pl.Series("semantic_id", [semantic.get(a) for a in asin.values()], dtype=pl.List(pl.String)),
     )
     return Tables("amazon14-beauty", _sequences(user, items), known, None, "order")
 
@@ -214,13 +221,14 @@ def _amazon18_office(folder: Path) -> Tables:
     users = rows.group_by("user_id", maintain_order=True).agg(pl.col("history_item_id").first(), pl.col("item_id"))
     history = users["history_item_id"].str.strip_chars("[]").str.split(", ")
     events = _sequences(users["user_id"], history.list.concat(users["item_id"]))
-    catalogue = _json(folder, "item.json")
+    catalogue, semantic = _json(folder, "item.json"), _json(folder, "semantic_ids.json")
     items = pl.DataFrame(
         {
             ITEM: list(catalogue),
             "title": [html.unescape(item["title"]) for item in catalogue.values()],
             "brand": [html.unescape(item["brand"]) or None for item in catalogue.values()],
             "description": [html.unescape(item["description"]) for item in catalogue.values()],
+            "semantic_id": [semantic.get(i) for i in catalogue],
         }
     )
     prose = (
@@ -268,9 +276,11 @@ _SETS: Final[Mapping[str, tuple[SetInfo, Callable[[Path], Tables]]]] = {
                 "amazon14-beauty", "Amazon 2014 Beauty, 5-core, sequences without times (as in S3-Rec)", _ACADEMIC,
                 "He and McAuley, Ups and Downs, WWW 2016; Zhou et al., S3-Rec, CIKM 2020",
                 "https://github.com/RUCAIBox/CIKM2020-S3Rec (sequences, attributes), "
-                "https://github.com/Wenyueh/LLM-RecSys-ID (ids), https://github.com/agiresearch/IDGenRec (keywords)",
+                "https://github.com/Wenyueh/LLM-RecSys-ID (ids), https://github.com/agiresearch/IDGenRec (keywords), "
+                "https://github.com/HonghuiBao2000/LETTER (semantic ids)",
                 22_363, 12_101, 198_502, "amazon14-beauty",
-                ("Beauty.txt", "Beauty_item2attributes.json", "datamaps.json", "item_keywords.txt"),
+                ("Beauty.txt", "Beauty_item2attributes.json", "datamaps.json", "item_keywords.txt",
+                 "rqvae_semantic_ids.json"),
             ),
             _amazon14_beauty,
         ),
@@ -279,7 +289,7 @@ _SETS: Final[Mapping[str, tuple[SetInfo, Callable[[Path], Tables]]]] = {
                 "amazon18-office", "Amazon 2018 Office Products, rebuilt from MiniOneRec's validation and test rows",
                 _ACADEMIC, "Ni, Li and McAuley, EMNLP 2019; MiniOneRec, 2025",
                 "https://github.com/AkaliKong/MiniOneRec", 3_231, 3_459, 22_447, "amazon18-office",
-                ("valid.csv", "test.csv", "item.json"),
+                ("valid.csv", "test.csv", "item.json", "semantic_ids.json"),
             ),
             _amazon18_office,
         ),
