@@ -22,7 +22,7 @@ def to_atomic(archive: zipfile.ZipFile) -> Mapping[str, bytes]:
     for line in lines("u.item"):
         fields = line.split("|")
         before, _, after = fields[1].rpartition("(")
-        title, year = (before.strip(), after.rstrip(")")) if before else ("unkonwn", "unkonwn")
+        title, year = (before.strip(), after.strip().rstrip(")")) if before else ("unkonwn", "unkonwn")
         kinds = " ".join(genre for genre, flag in zip(genres, fields[5:], strict=True) if flag == "1")
         items.append("\t".join((fields[0], title, year, kinds)))
     users = ["user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"]
