@@ -1,0 +1,266 @@
+"""A language model says why items were recommended; code checks what it says.
+
+"Choose" suits small models: the model picks, by likelihood, which history item and which shared
+attribute support the recommendation, and writes one sentence about them.  "Json" asks a larger
+model for all three at once.  Either way the claims are resolved to ids by code and checked
+against the history and the catalogue, and a sentence that does not hold is replaced by a fixed
+one and told as a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from llm4rec.core import Cases, Component, Dataset, Explanation, Lists, ModelError, Queries, Resources
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
+from llm4rec.prompted import likelihood
+from llm4rec.prompted.check import Checker
+from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table
+from llm4rec.prompted.items import item_names
+from llm4rec.prompted.templated import EvidenceConfig, Sentences, choose, jaccard
+from llm4rec.prompted.wording import load_template
+
+_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "history": {"type": "integer"},
+        "attribute": {"type": "integer"},
+        "sentence": {"type": "string"},
+    },
+    "required": ["history", "attribute", "sentence"],
+    "additionalProperties": False,
+}
+
+
+class LLMExplainerConfig(EvidenceConfig):
+    """Parameters of :class:`LLMExplainer`."""
+
+    llm: str = "embedded"
+    """Name of the language model among the run's resources."""
+    mode: Literal["choose", "json"] = "choose"
+    """"choose" for small models (evidence by likelihood, then one sentence), "json" for larger ones."""
+    top: int = Field(3, ge=1)
+    """Items of each list that the model explains; those behind them get the fixed sentence, without a call."""
+    prior_weight: float = Field(1.0, ge=0.0, le=2.0)
+    """Weight of an option's likelihood without the recommended item, which is subtracted ("choose")."""
+    max_tokens: int = Field(48, ge=8)
+    """Longest sentence in tokens ("choose"); "json" may use 32 more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """One explanation on its way.
+
+    Attributes:
+        evidence: what is cited so far.
+        options: what may be cited: history item -> codes of the values shared with it, newest item first.
+        failure: kind of failure, after which nothing more is asked.
+        prompts, answers: the exchange so far.
+    """
+
+    evidence: Evidence
+    options: Mapping[int, tuple[int, ...]]
+    failure: str | None = None
+    prompts: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+    def told(self, prompt: str, answer: str, failure: str | None = None) -> _Draft:
+        """Return the draft with one more question and answer."""
+        return replace(self, failure=failure or self.failure, prompts=(*self.prompts, prompt), answers=(*self.answers, answer))
+
+
+class LLMExplainer(Component[LLMExplainerConfig]):
+    """Explains each recommended item by a sentence whose claims are true, or says which failure it was.
+
+    Failures: those of the language model (``truncated``, ``refused``, ``schema``, ...); of the
+    sentence (see :mod:`llm4rec.prompted.check`); ``out_of_range`` for a number that was not
+    offered; ``unsupported_claim`` for an attribute that the two items do not share; and
+    ``no_evidence`` where history and catalogue offer nothing (then nothing is asked or said).
+    """
+
+    def __init__(self, config: LLMExplainerConfig | None = None, llm: ChatModel | None = None) -> None:
+        super().__init__(config)
+        self._llm = llm
+        c = self.config
+        self._render = {
+            name: partial(load_template(name).render, thing=c.thing, did=c.did)
+            for name in ("cite", "attribute", "sentence", "json")
+        }
+        self._priors = {
+            name: likelihood.Priors(likelihood.Wording.of(self._render[name], item="", cited=""))
+            for name in ("cite", "attribute")
+        }
+
+    @classmethod
+    def create(cls, config: LLMExplainerConfig, resources: Resources) -> Self:
+        """Build with the language model named in the config."""
+        return cls(config, resources.llm(config.llm))
+
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
+        """Keep names and attributes of the items."""
+        c = self.config
+        self.names_ = item_names(train.item_table, c.item, max_chars=c.max_chars, articles=c.articles)
+        self.attributes_, self.values_ = attribute_table(train.item_table, c.attributes)
+        return self
+
+    # -- explaining ---------------------------------------------------------------------
+    def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
+        """Return one explanation for each listed item, the claims of each checked."""
+        c = self.config
+        listed = lists.to_ragged()
+        pairs = Pairs.of(queries, lists, c.history, self.attributes_)
+        base = choose(pairs, listed.values, jaccard(pairs, self.attributes_), self.attributes_, self.values_)
+        sentences = Sentences(self.names_, c.thing, c.did)
+        out = [sentences.write(evidence) for evidence in base]
+        rank = np.arange(len(listed.values)) - np.repeat(listed.offsets[:-1], listed.lengths)
+        asked = [at for at in np.flatnonzero(rank < c.top).tolist() if out[at].failure is None]
+        drafts = [_Draft(base[at], self._options(pairs, at)) for at in asked]
+        checker = Checker(self.names_, self.values_, (self.attributes_.indptr, self.attributes_.indices))
+        told = self._chosen(drafts, checker) if c.mode == "choose" else self._written(drafts, checker)
+        for at, (draft, explanation) in zip(asked, told, strict=True):
+            if explanation is None:
+                explanation = replace(sentences.write(draft.evidence), failure=draft.failure)
+            out[at] = replace(
+                explanation, exchange_prompt="\n\n".join(draft.prompts), exchange_answer="\n\n".join(draft.answers)
+            )
+        return [tuple(out[a:b]) for a, b in zip(listed.offsets[:-1], listed.offsets[1:], strict=True)]
+
+    def _options(self, pairs: Pairs, place: int) -> dict[int, tuple[int, ...]]:
+        """Return what may be cited for a listed item: the history items that share a value, else all of them."""
+        start, stop = np.searchsorted(pairs.place, [place, place + 1])
+        options = {int(pairs.cited[at]): tuple(pairs.values(at).tolist()) for at in range(start, stop)}
+        return {cited: codes for cited, codes in options.items() if codes} or options
+
+    # -- choose -------------------------------------------------------------------------
+    def _chosen(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
+        """Let the model choose the history item, then the value, then write."""
+        drafts = self._pick(drafts, "cite", lambda d: {self.names_[cited]: cited for cited in d.options}, self._cite)
+        drafts = self._pick(drafts, "attribute", self._shared, self._state)
+        open_ = [at for at, draft in enumerate(drafts) if draft.failure is None]
+        requests = [
+            ChatRequest((Message("user", self._ask("sentence", drafts[at])),), max_tokens=self.config.max_tokens)
+            for at in open_
+        ]
+        replies = dict(zip(open_, self._model().chat(requests) if requests else [], strict=True))
+        out: list[tuple[_Draft, Explanation | None]] = []
+        for at, draft in enumerate(drafts):
+            if at in replies:
+                reply = replies[at]
+                out.append(self._judged(draft.told(self._ask("sentence", draft), reply.text or reply.detail), reply, checker))
+            else:
+                out.append((draft, None))
+        return out
+
+    def _pick(
+        self,
+        drafts: list[_Draft],
+        name: str,
+        offers: Callable[[_Draft], dict[str, int]],
+        take: Callable[[_Draft, int], _Draft],
+    ) -> list[_Draft]:
+        """Let the model choose one of the offers (name -> number) of each draft by likelihood; one alone is taken unasked."""
+        weight = self.config.prior_weight
+        offered = [offers(draft) if draft.failure is None else {} for draft in drafts]
+        asked = [at for at, offer in enumerate(offered) if len(offer) > 1]
+        names = [tuple(offered[at]) for at in asked]
+        wordings = [likelihood.Wording.of(self._render[name], **self._words(drafts[at])) for at in asked]
+        answers = likelihood.ask(self._model(), wordings, names, self._priors[name] if weight else None) if asked else []
+        out = [take(draft, *offer.values()) if len(offer) == 1 else draft for draft, offer in zip(drafts, offered, strict=True)]
+        for at, row, answer in zip(asked, names, answers, strict=True):
+            scores = answer.scores(weight, mean=True)
+            failure = answer.failures[0] if answer.failures else None
+            out[at] = out[at].told(answer.prompt, likelihood.table(row, answer, weight), failure)
+            if failure is None:
+                out[at] = take(out[at], offered[at][row[int(np.argmax(scores))]])
+        return out
+
+    def _cite(self, draft: _Draft, cited: int) -> _Draft:
+        """Cite a history item, and of the values shared with it the one that the code would choose."""
+        codes = draft.options[cited]
+        if cited == draft.evidence.cited:
+            return draft
+        column, value = self.values_[codes[0]] if codes else (None, None)
+        return replace(draft, evidence=Evidence(draft.evidence.item, cited, column, value))
+
+    def _shared(self, draft: _Draft) -> dict[str, int]:
+        if draft.evidence.cited is None:
+            return {}
+        return {self.values_[code][1]: code for code in draft.options[draft.evidence.cited]}
+
+    def _state(self, draft: _Draft, code: int) -> _Draft:
+        column, value = self.values_[code]
+        return replace(draft, evidence=replace(draft.evidence, attribute=column, value=value))
+
+    def _words(self, draft: _Draft) -> dict[str, str]:
+        e = draft.evidence
+        return {
+            "item": self.names_[e.item],
+            "cited": "" if e.cited is None else self.names_[e.cited],
+            "value": e.value or "",
+        }
+
+    def _ask(self, name: str, draft: _Draft) -> str:
+        return str(self._render[name](**self._words(draft)))
+
+    # -- json ---------------------------------------------------------------------------
+    def _written(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
+        """Ask for history item, value and sentence at once."""
+        requests = []
+        for draft in drafts:
+            cites = [self.names_[cited] for cited in draft.options]
+            values = [self.values_[code][1] for code in self._own(draft)]
+            prompt = self._render["json"](cites=cites, values=values, item=self.names_[draft.evidence.item])
+            bound = self.config.max_tokens + 32
+            requests.append(ChatRequest((Message("user", prompt),), schema=_SCHEMA, max_tokens=bound))
+        out = []
+        for draft, request, reply in zip(drafts, requests, self._model().chat(requests) if requests else [], strict=True):
+            draft = draft.told(request.messages[0].content, reply.text or reply.detail, reply.failure)
+            if reply.failure is None:
+                draft = self._resolved(draft, reply.value)
+            sentence = reply if draft.failure else replace(reply, text=reply.value["sentence"])
+            out.append(self._judged(draft, sentence, checker))
+        return out
+
+    def _own(self, draft: _Draft) -> list[int]:
+        """Return the codes of the recommended item's values."""
+        item = draft.evidence.item
+        return [int(c) for c in self.attributes_.indices[self.attributes_.indptr[item] : self.attributes_.indptr[item + 1]]]
+
+    def _resolved(self, draft: _Draft, value: Mapping[str, Any]) -> _Draft:
+        """Return the draft with the evidence that the answer's numbers name, or with a failure."""
+        cites, codes = list(draft.options), self._own(draft)
+        history, attribute = value["history"], value["attribute"]
+        if not (0 <= history <= len(cites) and 0 <= attribute <= len(codes)):
+            return replace(draft, failure="out_of_range")
+        cited = cites[history - 1] if history else None
+        code = codes[attribute - 1] if attribute else None
+        if cited is None and code is None:
+            return replace(draft, failure="missing_evidence")
+        if cited is not None and code is not None and code not in draft.options[cited]:
+            return replace(draft, failure="unsupported_claim")
+        column, name = (None, None) if code is None else self.values_[code]
+        return replace(draft, evidence=Evidence(draft.evidence.item, cited, column, name))
+
+    # -- judging ------------------------------------------------------------------------
+    def _judged(self, draft: _Draft, reply: ChatReply, checker: Checker) -> tuple[_Draft, Explanation | None]:
+        """Return the explanation that a reply's sentence makes, or None with the failure in the draft."""
+        failure = draft.failure or (None if reply.failure == "truncated" else reply.failure)
+        if failure is not None:
+            return replace(draft, failure=failure), None
+        finding = checker.check(reply.text, draft.evidence, cut=reply.failure == "truncated")
+        if finding.failure is not None:
+            return replace(draft, failure=finding.failure), None
+        return draft, Explanation(draft.evidence.item, finding.sentence, finding.claims)
+
+    def _model(self) -> ChatModel:
+        if self._llm is None:
+            raise ModelError(
+                "LLMExplainer was made without a language model", todo="use LLMExplainer.create(config, resources)"
+            )
+        return self._llm
