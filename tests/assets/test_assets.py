@@ -54,7 +54,7 @@ def server() -> Iterator[Place]:
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     place.url = f"http://127.0.0.1:{httpd.server_port}"
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     yield place
     httpd.shutdown()
     httpd.server_close()
@@ -221,7 +221,6 @@ def test_two_processes_fetch_once(tmp_path: Path) -> None:
         print((store.fetch("thing") / "a.txt").read_text())
         """
     )
-    import os
 
     count = tmp_path / "count"
     environment = {**os.environ, "LLM4REC_HOME": str(tmp_path / "home")}

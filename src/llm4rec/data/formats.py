@@ -14,7 +14,7 @@ import polars as pl
 
 from llm4rec.core import DataError
 from llm4rec.data.roles import normal
-from llm4rec.data.source import ROW, Source, delimited, existing, guarded, lines, text, typed
+from llm4rec.data.source import BLANK, ROW, Source, delimited, existing, guarded, lines, text, typed
 
 Format = Literal["auto", "atomic", "csv", "tsv", "movielens", "parquet"]
 Table = Literal["events", "items", "users"]
@@ -87,7 +87,7 @@ def _movielens(path: Path, content: Path | bytes, table: Table, names: tuple[str
     if len(bad):
         raise DataError(f"does not have {width} fields between '::'", where=raw.at(int(bad[ROW][0])), todo="mend the line")
     columns = [fields.list.get(i, null_on_oob=True).replace("", None).alias(name) for i, name in enumerate(names)]
-    return Source(path, raw.frame.select(ROW, *columns), raw.line)
+    return Source(path, raw.frame.select(ROW, *columns), raw.line, BLANK)
 
 
 def _atomic(path: Path, content: Path | bytes) -> Source:

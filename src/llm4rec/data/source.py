@@ -23,6 +23,11 @@ from llm4rec.core import DataError, did_you_mean
 
 T = TypeVar("T")
 _BLOCK = 1 << 22
+
+#: Name of the column of row numbers.
+ROW = "#"
+#: The blank lines of a text.
+BLANK = pl.all_horizontal(pl.all().exclude(ROW).is_null())
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
 
 
@@ -34,11 +39,14 @@ class Source:
         path: of the file, for messages.
         frame: rows as they stand in the file; column ``#`` numbers them from 0.
         line: row number -> line of the file, or None where the format has no lines.
+        blank: is the row a blank line?  In a text this looks at every column, which also makes
+            polars check every line's number of fields: it does not where it skips columns.
     """
 
     path: Path
     frame: pl.LazyFrame
     line: Callable[[int], int | None]
+    blank: pl.Expr
 
     @property
     def columns(self) -> list[str]:
@@ -52,10 +60,6 @@ class Source:
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         """Run a query on this file; what polars cannot read becomes a ``DataError``."""
         return guarded(self.path, lambda: frame.collect(engine="streaming"))
-
-
-#: Name of the column of row numbers.
-ROW = "#"
 
 
 def guarded(path: Path, work: Callable[[], T]) -> T:
@@ -199,9 +203,8 @@ def delimited(path: Path, content: Path | bytes, separator: str, *, quoted: bool
 
     frame, columns = guarded(path, opened)
     _check_header(path, columns)
-    return _Delimited(
-        path, frame.rename(dict(zip(columns, map(str.strip, columns), strict=True))).with_row_index(ROW), line, ragged
-    )
+    bare = frame.rename(dict(zip(columns, map(str.strip, columns), strict=True)))
+    return _Delimited(path, bare.with_row_index(ROW), line, BLANK, ragged)
 
 
 @dataclass(frozen=True)
@@ -227,4 +230,4 @@ def _check_header(path: Path, columns: list[str]) -> None:
 
 def typed(path: Path, frame: pl.LazyFrame) -> Source:
     """Wrap a table that has types of its own (Parquet)."""
-    return Source(path, frame.with_row_index(ROW), lambda row: None)
+    return Source(path, frame.with_row_index(ROW), lambda row: None, pl.lit(False))

@@ -65,10 +65,8 @@ def read_events(source: Source, columns: Mapping[str, str], time_unit: TimeUnit)
         picked.append(number.alias(VALUE))
     if TIME in roles:
         picked.append(_moment(source, roles[TIME], schema[roles[TIME]]).alias(TIME))
-    last = pl.col(source.columns[-1]).is_null().alias("_last")  # makes polars read, and so check, whole lines
-    frame = source.collect(source.frame.select(ROW, *picked, last))
-    names = [p.meta.output_name() for p in picked]
-    frame = frame.filter(~pl.all_horizontal([pl.col(n).is_null() for n in names] + [pl.col("_last")])).drop("_last")
+    frame = source.collect(source.frame.select(ROW, *picked, source.blank.alias("_blank")))
+    frame = frame.filter(~pl.col("_blank")).drop("_blank")
     if not len(frame):
         raise DataError("holds a header but no events", where=str(source.path))
     _check(source, frame, roles)
@@ -99,7 +97,7 @@ def read_catalogue(source: Source, role: str, columns: Mapping[str, str], lists:
     identifier = roles[role]
     frame = source.collect(source.frame.rename({identifier: role} if identifier != role else {}))
     attributes = [c for c in frame.columns if c not in (ROW, role)]
-    frame = frame.filter(~pl.all_horizontal([pl.col(c).is_null() for c in [role, *attributes]]))
+    frame = frame.filter(~source.blank)
     frame = frame.with_columns(_identifier(role, frame.schema[role], source))
     if not len(frame):
         raise DataError(f"holds a header but no {role}s", where=str(source.path))
