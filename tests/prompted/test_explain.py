@@ -6,16 +6,9 @@ import json
 import re
 from typing import Any, ClassVar
 
-import numpy as np
-import pytest
-
-from llm4rec.core import Explanation, Lists, Queries, Ragged, SpecError
 from llm4rec.llm.scripted import ScriptedModel
-from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest
-from llm4rec.prompted import EvidenceExplainer, LLMExplainer, LLMExplainerConfig
-from llm4rec.prompted.check import Checker
-from llm4rec.prompted.evidence import Evidence
-from tests import worlds
+from llm4rec.llm.values import ChatRequest
+from llm4rec.prompted import EvidenceExplainer, LLMExplainer
 from tests.contracts.explainer import ExplainerContract
 from tests.prompted.test_rank import Given
 
