@@ -152,6 +152,17 @@ def _repair(request: ChatRequest, reply: ChatReply) -> ChatRequest:
     return replace(request, messages=request.messages + turns)
 
 
+def schema_instruction(request: ChatRequest) -> tuple[Message, ...]:
+    """Return the messages, with the schema in words at the end, for a backend that cannot enforce one."""
+    if request.schema is None:
+        return request.messages
+    words = f"Answer with nothing but one JSON value that satisfies this schema: {json.dumps(request.schema)}"
+    *before, last = request.messages
+    if last.role != "user":
+        return (*request.messages, Message("user", words))
+    return (*before, Message("user", f"{last.content}\n\n{words}"))
+
+
 def _sum(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a + b
 

@@ -1,0 +1,515 @@
+"""A language model in this process: a GGUF file, a folder or a hub name, through transformers.
+
+An answer depends on its request alone, not on what else is asked in the same call:
+
+- ``score`` packs one request into one sequence, ``prompt + continuation + continuation + ...``.
+  Positions restart after the prompt, and the attention mask lets each continuation see the prompt
+  and itself only, so the prompt is computed once and nothing is padded.
+- ``chat`` computes each prompt alone, then decodes rows in batches of one fixed shape: prompts of
+  one length class, left-padded to that class, with empty rows where requests are missing.
+
+Weights are loaded at the first call that needs them: a run answered from the store loads nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from llm4rec.core import ModelError
+from llm4rec.llm.structured import answered, schema_instruction
+from llm4rec.llm.values import ChatReply, ChatRequest, Message, ScoreReply, ScoreRequest, Usage
+
+if TYPE_CHECKING:
+    import torch
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+#: Prompts are padded to a multiple of this many tokens before they are decoded together.
+LENGTH_CLASS = 64
+_ROWS = 8  # rows of logits turned into log-probabilities at once: they then stay in the cache
+_MANIFEST = "converted.json"
+
+
+def native_bfloat16() -> bool:
+    """Does this processor multiply bfloat16 itself?  Elsewhere it is emulated, and slower than float32."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return one hash of the names and contents of a folder's weights, tokenizer and configuration."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        p for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
+    ):
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def convert_gguf(path: Path, cache: Path, sha256: str) -> Path:
+    """Return a folder of safetensors and tokenizer made from a GGUF file, once for each content.
+
+    Reading GGUF takes ten times as long as reading the folder.  The folder appears under its
+    final name only when it is complete, so a killed conversion leaves nothing behind that counts.
+    """
+    final = cache / f"{path.stem}-{sha256[:16]}"
+    if (final / _MANIFEST).is_file():
+        return final
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as work, _quiet_transformers():
+        folder = Path(work) / "model"
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        # The weights are plain numbers now; without this, transformers refuses to save them.
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+        (folder / _MANIFEST).write_text(json.dumps({"source": path.name, "sha256": sha256}) + "\n")
+        if final.exists() and not (final / _MANIFEST).is_file():
+            shutil.rmtree(final, ignore_errors=True)
+        try:
+            folder.rename(final)
+        except OSError:
+            if not (final / _MANIFEST).is_file():  # otherwise another process was faster
+                raise
+    return final
+
+
+class LocalModel:
+    """A causal language model of transformers as a :class:`ChatModel`.
+
+    Prompt and continuation are tokenized apart and joined as tokens, so a continuation counts the
+    same tokens after every prompt.  Text that spells a special token of the model (``<|im_end|>``)
+    is broken up first: it is data.
+
+    Args:
+        source: a ``.gguf`` file, a folder of transformers, or a hub name.
+        cache: where a GGUF file is converted to; required for one.
+        name: for tables; by default the file's or folder's name.
+        weights: what identifies the weights, where it is known (the SHA-256 of the GGUF file);
+            otherwise computed from the files, or hub name and revision.
+        revision: of a hub name.
+        dtype: ``auto`` is bfloat16 where the processor (or GPU) has it, else float32.
+        device: ``auto`` is the GPU if there is one.
+        batch: rows decoded together.
+        pack: upper bound of tokens in one packed sequence beyond the prompt.
+    """
+
+    def __init__(
+        self,
+        source: Path | str,
+        *,
+        cache: Path | None = None,
+        name: str | None = None,
+        weights: str | None = None,
+        revision: str = "main",
+        dtype: Dtype = "auto",
+        device: Device = "auto",
+        batch: int = 8,
+        pack: int = 768,
+    ) -> None:
+        self.source, self.cache, self.revision = source, cache, revision
+        self.dtype, self.device, self.batch, self.pack = dtype, device, batch, pack
+        path = Path(source)
+        self._path = path if path.exists() else None
+        self.name = name or (path.stem if path.suffix == ".gguf" else path.name if self._path else str(source))
+        self._weights = weights
+        self.chunk = 4 * batch
+        if self._path is None and (path.suffix == ".gguf" or path.is_absolute() or str(source).count("/") > 1):
+            if weights is None:
+                raise ModelError("no such model file or folder", where=str(source))
+        elif self._path is not None and path.suffix == ".gguf" and cache is None:
+            raise ModelError("a GGUF file needs a folder to be converted into", where=str(source))
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        if self._weights is not None:
+            return self._weights
+        if self._path is None:
+            return f"{self.source}@{self.revision}"
+        return file_sha256(self._path) if self._path.is_file() else folder_sha256(self._path)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Name, weights and precision as asked for.
+
+        ``dtype: auto`` stands as it is, so that a stored run replays on another processor; name
+        the precision where it must be one and the same.
+        """
+        return {"backend": "local", "model": self.name, "weights": self._fingerprint, "dtype": self.dtype}
+
+    @property
+    def precision(self) -> str:
+        """The precision in which this machine computes."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if self._device == "cuda" or native_bfloat16() else "float32"
+
+    @cached_property
+    def _device(self) -> str:
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    # -- loading ------------------------------------------------------------------------
+
+    def _folder(self) -> str:
+        if self._path is None:
+            return str(self.source)
+        if self._path.is_file():
+            assert self.cache is not None
+            return str(convert_gguf(self._path, self.cache, self._fingerprint))
+        return str(self._path)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The model and its tokenizer."""
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        options: dict[str, Any] = {} if self._path is not None else {"revision": self.revision}
+        try:
+            folder = self._folder()
+            with _quiet_transformers():
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.precision), **options)
+                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"cannot load the model ({type(error).__name__}: {reason})",
+                where=str(self.source),
+                todo="check the file, or name a folder with config.json, weights and tokenizer",
+            ) from None
+        model = model.eval().to(self._device)
+        return model, tokenizer
+
+    def load(self) -> None:
+        """Load the weights now rather than at the first call."""
+        _ = self._loaded
+
+    @property
+    def _limit(self) -> int:
+        """The longest sequence that the model takes."""
+        config = self._loaded[0].config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+    # -- tokens -------------------------------------------------------------------------
+
+    @cached_property
+    def _specials(self) -> list[str]:
+        tokenizer = self._loaded[1]
+        return sorted((str(t) for t in tokenizer.added_tokens_decoder.values() if t.special), key=len, reverse=True)
+
+    def _plain(self, text: str) -> str:
+        """Break up whatever spells a special token."""
+        text = text.encode("utf-8", "replace").decode()
+        for special in self._specials:
+            if special in text:
+                text = text.replace(special, f"{special[0]} {special[1:]}")
+        return text
+
+    def _tokens(self, text: str, *, start: bool = False) -> list[int]:
+        return list(self._loaded[1](self._plain(text), add_special_tokens=start)["input_ids"])
+
+    def _prompt_tokens(self, prompt: str | Sequence[Message]) -> list[int]:
+        tokenizer = self._loaded[1]
+        if isinstance(prompt, str):
+            tokens = self._tokens(prompt, start=True)
+        elif not tokenizer.chat_template:
+            raise ModelError(
+                f"{self.name} has no chat template, so it cannot be sent messages", todo="name an instruction model"
+            )
+        else:
+            turns = [{"role": m.role, "content": self._plain(m.content)} for m in prompt]
+            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if tokens:
+            return tokens
+        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        return [0 if begin is None else int(begin)]
+
+    # -- scoring ------------------------------------------------------------------------
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        """Return log-probabilities of the continuations; see :class:`ScoreReply`.
+
+        To share a prompt among many continuations, put them into one request.
+        """
+        import torch
+
+        with torch.inference_mode():
+            return [self._score_one(request) for request in requests]
+
+    def _score_one(self, request: ScoreRequest) -> ScoreReply:
+        began = time.perf_counter()
+        prompt = self._prompt_tokens(request.prompt)
+        tokens = [tuple(self._tokens(c)) for c in request.continuations]
+        lengths = np.array([len(t) for t in tokens], dtype=np.int32)
+        logprobs = np.full(len(tokens), np.nan)
+        longest = len(prompt) + int(lengths.max(initial=0))
+        if longest > self._limit:
+            detail = f"{longest} tokens, and the model takes {self._limit}"
+            return ScoreReply(logprobs, lengths, failure="rejected", detail=detail)
+        # Sorted and without repetition: a continuation's score depends neither on its place nor on repetition.
+        distinct = sorted({t for t in tokens if t})
+        scores = dict(zip(distinct, self._packed(prompt, distinct), strict=True))
+        for i, t in enumerate(tokens):
+            logprobs[i] = scores.get(t, np.nan)
+        empty = int((lengths == 0).sum())
+        return ScoreReply(
+            logprobs,
+            lengths,
+            failure="empty" if empty else None,
+            detail=f"{empty} continuations without a token" if empty else "",
+            usage=Usage(len(prompt) + sum(map(len, distinct)), 0),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _packed(self, prompt: list[int], continuations: Sequence[tuple[int, ...]]) -> list[float]:
+        """Return the summed log-probability of each continuation (none of them empty)."""
+        import torch
+
+        packs: list[list[int]] = [[]]
+        room = self.pack
+        for i, continuation in enumerate(continuations):
+            if packs[-1] and len(continuation) - 1 > room:
+                packs.append([])
+                room = self.pack
+            packs[-1].append(i)
+            room -= len(continuation) - 1
+        sums = torch.zeros(len(continuations), dtype=torch.float64)
+        # The first token of every continuation is predicted by the prompt's last position; it is
+        # computed with the first pack, and the prompt's keys and values serve the later ones.
+        first: Any = None
+        prefix: Any = None
+        for pack in packs:
+            bodies = [continuations[i][:-1] for i in pack]
+            owner, step = _places(bodies)
+            flat = [token for body in bodies for token in body]
+            if first is None:
+                logits, prefix = self._forward_pack(prompt, flat, owner, step, None, keep=len(packs) > 1)
+                first = torch.log_softmax(logits[0].float(), -1)
+                logits = logits[1:]
+            elif flat:
+                logits, _ = self._forward_pack(prompt, flat, owner, step, prefix, keep=False)
+            heads = torch.tensor([continuations[i][0] for i in pack], device=first.device)
+            sums[torch.tensor(pack)] = first[heads].double().cpu()
+            if flat:
+                target = torch.tensor([t for i in pack for t in continuations[i][1:]], device=first.device)[:, None]
+                blocks = zip(logits.split(_ROWS), target.split(_ROWS), strict=True)
+                each = torch.cat([torch.log_softmax(rows.float(), -1).gather(1, at)[:, 0] for rows, at in blocks])
+                sums.index_add_(0, torch.tensor(pack)[torch.from_numpy(owner)], each.double().cpu())
+        return list(sums.tolist())
+
+    def _forward_pack(
+        self,
+        prompt: list[int],
+        flat: list[int],
+        owner: np.ndarray[Any, Any],
+        step: np.ndarray[Any, Any],
+        prefix: Any,
+        *,
+        keep: bool,
+    ) -> tuple[torch.Tensor, Any]:
+        """Run one packed sequence.
+
+        Args:
+            flat: the continuations' tokens, one after the other; c of them.
+            owner: int[c], which continuation a token belongs to.
+            step: int[c], its place in that continuation.
+            prefix: the prompt's keys and values from an earlier pack, or None to compute them.
+            keep: return keys and values of the prompt.
+
+        Returns:
+            Logits [c, vocabulary], with those of the prompt's last position before them if
+            ``prefix`` is None; and the keys and values, or None.
+        """
+        import torch
+        from transformers import DynamicCache
+
+        model = self._loaded[0]
+        n, c = len(prompt), len(flat)
+        own = 0 if prefix is not None else n  # prompt tokens in this forward pass
+        ids = torch.tensor([([] if prefix is not None else prompt) + flat], device=model.device)
+        places = torch.from_numpy(np.concatenate([np.arange(own), n + step]))[None].to(model.device)
+        sees = torch.zeros(own + c, n + c, dtype=torch.bool)
+        sees[:own, :n] = torch.ones(own, n, dtype=torch.bool).tril()
+        sees[own:, :n] = True
+        of, at = torch.from_numpy(owner), torch.from_numpy(step)
+        sees[own:, n:] = (of[:, None] == of[None]) & (at[:, None] >= at[None])
+        past = None if prefix is None else DynamicCache(prefix)
+        out = model(
+            input_ids=ids,
+            position_ids=places,
+            attention_mask=sees[None, None].to(model.device),
+            past_key_values=past,
+            use_cache=keep or past is not None,
+            logits_to_keep=torch.arange(max(own - 1, 0), own + c, device=model.device),
+        )
+        layers = [(x.keys[:, :, :n].clone(), x.values[:, :, :n].clone()) for x in out.past_key_values.layers] if keep else None
+        return out.logits[0], layers
+
+    # -- chat ---------------------------------------------------------------------------
+
+    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Answer each request: greedy at temperature 0, else sampled under (seed, sample)."""
+        import torch
+
+        with torch.inference_mode():
+            return answered(requests, self._complete)
+
+    def _complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        prompts = [self._prompt_tokens(schema_instruction(r)) for r in requests]
+        replies: list[ChatReply | None] = [None] * len(requests)
+        classes: dict[int, list[int]] = {}
+        for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            total = len(prompt) + request.max_tokens
+            if total > self._limit:
+                detail = f"{total} tokens with the answer, and the model takes {self._limit}"
+                replies[i] = ChatReply("", failure="rejected", detail=detail)
+            else:
+                classes.setdefault(-(-len(prompt) // LENGTH_CLASS) * LENGTH_CLASS, []).append(i)
+        for width, rows in sorted(classes.items()):
+            rows.sort(key=lambda i: (requests[i].max_tokens, len(prompts[i])))
+            for start in range(0, len(rows), self.batch):
+                part = rows[start : start + self.batch]
+                began = time.perf_counter()
+                answers = self._decode([prompts[i] for i in part], [requests[i] for i in part], width)
+                seconds = (time.perf_counter() - began) / len(part)
+                for i, (tokens, ended) in zip(part, answers, strict=True):
+                    text = self._loaded[1].decode(tokens, skip_special_tokens=True)
+                    usage = Usage(len(prompts[i]), len(tokens))
+                    cut = None if ended else f"cut after {len(tokens)} tokens"
+                    replies[i] = ChatReply(
+                        text, failure="truncated" if cut else None, detail=cut or "", usage=usage, seconds=seconds
+                    )
+        return [reply for reply in replies if reply is not None]
+
+    def _decode(
+        self, prompts: Sequence[list[int]], requests: Sequence[ChatRequest], width: int
+    ) -> list[tuple[list[int], bool]]:
+        """Return each row's tokens, and whether it ended by itself.
+
+        ``width`` is the length class: every row is left-padded to it, and rows without a request
+        are empty, so that each step has one shape whatever is asked together.
+        """
+        import torch
+        from transformers import DynamicCache
+
+        model = self._loaded[0]
+        stop = self._stop_tokens
+        single = [model(input_ids=torch.tensor([p], device=model.device), use_cache=True, logits_to_keep=1) for p in prompts]
+        layers = []
+        for parts in zip(*(out.past_key_values.layers for out in single), strict=True):
+            heads, size = parts[0].keys.shape[1], parts[0].keys.shape[3]
+            pair = torch.zeros(2, self.batch, heads, width, size, dtype=parts[0].keys.dtype, device=model.device)
+            for row, part in enumerate(parts):
+                n = part.keys.shape[2]
+                pair[0, row, :, width - n :], pair[1, row, :, width - n :] = part.keys[0], part.values[0]
+            layers.append((pair[0], pair[1]))
+        cache = DynamicCache(layers)
+        lengths = torch.tensor([len(p) for p in prompts] + [1] * (self.batch - len(prompts)))
+        sees = torch.arange(width)[None] >= (width - lengths)[:, None]  # bool[batch, width]
+        picks = [_Pick(r) for r in requests]
+        answers: list[list[int]] = [[] for _ in prompts]
+        ended = [False] * len(prompts)
+        logits = torch.cat([out.logits[0] for out in single])  # [rows, vocabulary]
+        for step in range(max((r.max_tokens for r in requests), default=0)):
+            chosen = [0] * self.batch
+            for row, request in enumerate(requests):
+                if ended[row] or len(answers[row]) >= request.max_tokens:
+                    continue
+                chosen[row] = picks[row](logits[row])
+                if chosen[row] in stop:
+                    ended[row] = True
+                else:
+                    answers[row].append(chosen[row])
+            if all(e or len(a) >= r.max_tokens for e, a, r in zip(ended, answers, requests, strict=True)):
+                break
+            sees = torch.cat([sees, torch.ones(self.batch, 1, dtype=torch.bool)], dim=1)
+            out = model(
+                input_ids=torch.tensor(chosen, device=model.device)[:, None],
+                position_ids=(lengths + step)[:, None].to(model.device),
+                attention_mask=sees.to(model.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = out.logits[:, -1]
+        return list(zip(answers, ended, strict=True))
+
+    @cached_property
+    def _stop_tokens(self) -> frozenset[int]:
+        model, tokenizer = self._loaded
+        ends = model.generation_config.eos_token_id
+        listed = ends if isinstance(ends, list) else [ends]
+        return frozenset(int(t) for t in [*listed, tokenizer.eos_token_id] if t is not None)
+
+
+class _Pick:
+    """Chooses a row's next token: the likeliest, or a draw under the request's own seed."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        import torch
+
+        self.temperature = request.temperature
+        digest = hashlib.sha256(f"{request.seed} {request.sample}".encode()).digest()
+        self.draws = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def __call__(self, logits: torch.Tensor) -> int:
+        import torch
+
+        logits = logits.float().cpu()
+        if self.temperature > 0:
+            uniform = torch.rand(logits.shape, generator=self.draws, dtype=torch.float64)
+            logits = logits / self.temperature - (-uniform.clamp_min(1e-300).log()).log()  # Gumbel: argmax is a draw
+        return int(logits.argmax())
+
+
+def _places(bodies: Sequence[Sequence[int]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return for each token of the joined bodies its body's number and its place within it."""
+    lengths = np.array([len(b) for b in bodies], dtype=np.int64)
+    owner = np.repeat(np.arange(len(bodies)), lengths)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return owner, np.arange(len(owner)) - starts
