@@ -24,8 +24,8 @@ from llm4rec.core import DataError, did_you_mean
 T = TypeVar("T")
 _BLOCK = 1 << 22
 
-#: Name of the column of row numbers.
-ROW = "#"
+#: Name of the column of row numbers; no text file has it, as it holds a NUL.
+ROW = "\0row"
 #: The blank lines of a text.
 BLANK = pl.all_horizontal(pl.all().exclude(ROW).is_null())
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         path: of the file, for messages.
-        frame: rows as they stand in the file; column ``#`` numbers them from 0.
+        frame: rows as they stand in the file; column ``ROW`` numbers them from 0.
         line: row number -> line of the file, or None where the format has no lines.
         blank: is the row a blank line?  In a text this looks at every column, which also makes
             polars check every line's number of fields: it does not where it skips columns.
@@ -230,4 +230,6 @@ def _check_header(path: Path, columns: list[str]) -> None:
 
 def typed(path: Path, frame: pl.LazyFrame) -> Source:
     """Wrap a table that has types of its own (Parquet)."""
+    if ROW in frame.collect_schema():
+        raise DataError(f"has a column named {ROW!r}", where=str(path))
     return Source(path, frame.with_row_index(ROW), lambda row: None, pl.lit(False))

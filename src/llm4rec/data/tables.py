@@ -95,6 +95,8 @@ def read_catalogue(source: Source, role: str, columns: Mapping[str, str], lists:
     roles = assign(source.columns, {r: c for r, c in columns.items() if r == role and c in source.columns}, (role,), (role,),
                    where=str(source.path))  # fmt: skip
     identifier = roles[role]
+    if identifier != role and role in source.columns:
+        raise DataError(f"column {role!r} is not the id, {identifier!r} is", where=str(source.path), todo=f"rename {role!r}")
     frame = source.collect(source.frame.rename({identifier: role} if identifier != role else {}))
     attributes = [c for c in frame.columns if c not in (ROW, role)]
     frame = frame.filter(~source.blank)
