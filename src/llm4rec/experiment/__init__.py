@@ -1,1 +1,1 @@
-
+"""Experiments: the specification, the run, its directory, summary and report."""

@@ -17,6 +17,7 @@ from llm4rec.features.encoders import Encoder
 from llm4rec.features.reduce import ItemInit, initial_embeddings
 from llm4rec.metrics import evaluate
 from llm4rec.nn.blocks import CausalBlock, causal_visibility
+from llm4rec.nn.train import reduced_precision
 from llm4rec.nn.train import train as train_network
 
 
@@ -145,10 +146,11 @@ class SASRec(ScoringComponent[SASRecConfig]):
             return float(evaluate(lists, valid.truth, ["ndcg@10"])["ndcg@10"].mean())
 
         optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.training_ = train_network(
-            network, optimizer, batches, loss, epochs=config.epochs, every=config.every, patience=config.patience,
-            average=config.average, validate=None if valid is None else validate,
-        )  # fmt: skip
+        with reduced_precision():
+            self.training_ = train_network(
+                network, optimizer, batches, loss, epochs=config.epochs, every=config.every, patience=config.patience,
+                average=config.average, validate=None if valid is None else validate,
+            )  # fmt: skip
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:

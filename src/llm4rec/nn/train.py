@@ -5,13 +5,29 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
+
+
+@contextmanager
+def reduced_precision() -> Iterator[None]:
+    """Let matrix products of float32 run in bfloat16 with float32 sums, where the processor has it.
+
+    Weights, gradients, normalisation and softmax stay in float32.  On two cores with bfloat16 in
+    hardware a training step takes about 0.6 of the time; elsewhere nothing changes.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def train(

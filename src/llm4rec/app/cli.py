@@ -1,0 +1,153 @@
+"""The command line.  Commands import what they need when they run, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="llm4rec",
+    help="Language models in recommender systems, measured beside the strongest alternatives.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Out = Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME of the specification.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+
+
+def main() -> None:
+    """Run the command line: a user's error is one line on stderr and exit code 1, never a traceback."""
+    warnings.filterwarnings("ignore")
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("stopped; the same command continues")
+    except Exception as error:
+        from llm4rec.core import LLM4RecError
+
+        if isinstance(error, LLM4RecError):
+            _fail(str(error))
+        if isinstance(error, OSError):  # a full disk, a directory that may not be written
+            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        raise
+
+
+def _fail(line: str) -> None:
+    print(f"llm4rec: {line}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+@app.command()
+def run(
+    spec: Annotated[Path, typer.Argument(help="The experiment, a TOML file.")],
+    out: Out = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Answer LLM calls from the run's store alone.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask the LLM again, whatever the store holds.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run an experiment; the same command continues one that was stopped."""
+    if replay and refresh:
+        raise typer.BadParameter("--replay and --refresh exclude each other")
+    from llm4rec.app.terminal import narrator, print_leaderboard
+    from llm4rec.experiment.spec import read_spec
+
+    resolved = read_spec(spec)
+    out = out or Path("runs") / resolved.experiment.name
+    with narrator(quiet) as tell:
+        tell("loading libraries ...")
+        from llm4rec.experiment.run import run as run_experiment
+
+        report = run_experiment(resolved, out, mode="replay" if replay else "refresh" if refresh else "use", tell=tell)
+    print_leaderboard(out)
+    typer.echo(f"report: {report}")
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write report.html of a finished run again, and print its leaderboard."""
+    from llm4rec.app.terminal import print_leaderboard
+    from llm4rec.experiment.report import write_report
+
+    path = write_report(run)
+    print_leaderboard(run)
+    typer.echo(f"report: {path}")
+
+
+@app.command()
+def recommend(
+    run: RunArgument,
+    system: Annotated[str | None, typer.Option(help="System of the run; by default the best on all cases.")] = None,
+    user: Annotated[str | None, typer.Option(help="A user of the data set, by outside id.")] = None,
+    items: Annotated[str | None, typer.Option(help="A history instead: item ids, oldest first, separated by commas.")] = None,
+    k: Annotated[int, typer.Option(min=1, help="Length of the list.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why, where the system can.")] = False,
+) -> None:
+    """Recommend to a user of the run's data set, or to a history of items."""
+    from llm4rec.app.terminal import print_recommendations
+    from llm4rec.experiment.recommend import recommend as answer
+
+    history = None if items is None else [i.strip() for i in items.split(",") if i.strip()]
+    print_recommendations(answer(run, system=system, user=user, history=history, k=k, explain=explain))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine, the libraries, the caches and the assets."""
+    from llm4rec.app.doctor import examine
+    from llm4rec.app.terminal import print_findings
+
+    if not print_findings(examine()):
+        raise SystemExit(1)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the named sets."""
+    from llm4rec.app.terminal import print_sets
+    from llm4rec.data import sets
+
+    print_sets(sets())
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, typer.Argument(help="Name of a set or asset.")]) -> None:
+    """Fetch a set, an encoder or a language model into the cache."""
+    from llm4rec.app.terminal import narrator
+    from llm4rec.assets import fetch
+
+    with narrator(False) as tell:
+        tell(f"fetching {name} ...")
+        path = fetch(name)
+    typer.echo(str(path))
+
+
+@data_app.command("show")
+def data_show(
+    name: Annotated[str, typer.Argument(help="A named set, or a file of events.")],
+    catalogue: Annotated[Path | None, typer.Option("--items", help="The catalogue's file, for a file of events.")] = None,
+) -> None:
+    """Describe a data set: size, density, time, histories, columns."""
+    from llm4rec.app.terminal import print_facts
+    from llm4rec.data import describe, load_set, read, sets
+
+    known = {s.name for s in sets()}
+    looks_like_file = Path(name).suffix or "/" in name or Path(name).exists()
+    dataset: Any = read(Path(name), items=catalogue) if name not in known and looks_like_file else load_set(name)
+    print_facts(describe(dataset))
+
+
+logging.getLogger("llm4rec").addHandler(logging.NullHandler())
+
+if __name__ == "__main__":
+    main()

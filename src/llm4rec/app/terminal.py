@@ -1,0 +1,163 @@
+"""What the command line prints: progress, leaderboard, lists and tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from llm4rec.app.doctor import Finding
+from llm4rec.experiment.directory import RunDirectory
+
+
+@contextmanager
+def narrator(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Give a function that tells what happens: a spinner in a terminal, plain lines elsewhere.
+
+    A line that ends in ``...`` is work that begins; any other is a result and stays.
+    """
+    console = Console(stderr=True, highlight=False)
+    start = time.monotonic()
+
+    def stamp() -> str:
+        minutes, seconds = divmod(int(time.monotonic() - start), 60)
+        return f"{minutes:2d}:{seconds:02d}"
+
+    if quiet:
+        yield lambda line: None
+    elif not console.is_terminal:
+        yield lambda line: print(f"{stamp()}  {line}", file=sys.stderr, flush=True)
+    else:
+        with console.status("starting", spinner="dots") as status:
+
+            def tell(line: str) -> None:
+                if line.endswith("..."):
+                    status.update(Text(line))
+                else:
+                    console.print(Text.assemble((stamp(), "dim"), "  ", line))
+
+            yield tell
+
+
+def _console() -> Console:
+    """Return the console for results: a file or pipe gets room for whole rows, whatever the terminal's width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def print_leaderboard(run: Path) -> None:
+    """Print a run's summary: systems on all cases, then all on the sample of the slow ones."""
+    directory = RunDirectory(run)
+    summary, environment = directory.read_json("summary.json"), directory.read_json("environment.json")
+    import tomllib
+
+    spec = tomllib.loads((directory / "spec.toml").read_text(encoding="utf-8"))
+    primary = spec["experiment"]["primary"]
+    console = _console()
+    data = environment["dataset"]
+    console.print(
+        Text(
+            f"{data['name']}: {data['users']} users, {data['items']} items; {spec['split']['kind']}; {environment['protocol']}",
+            "dim",
+        )
+    )
+    everyone = {n: s["metrics"] for n, s in summary.items() if not s["sampled"]}
+    if everyone:
+        cases = max(summary[n]["cases"] for n in everyone)
+        _leaderboard(console, f"All {cases} cases", everyone, summary, primary)
+    sampled = {n: s["sample"]["metrics"] for n, s in summary.items() if s["sample"]}
+    if sampled:
+        size = max(summary[n]["sample"]["n"] for n in sampled)
+        _leaderboard(
+            console, f"The sample of {size} cases on which systems with a language model ran", sampled, summary, primary
+        )
+
+
+def _leaderboard(
+    console: Console, title: str, metrics: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any], primary: str
+) -> None:
+    k = primary.partition("@")[2]
+    shown = [m for m in dict.fromkeys((primary, f"recall@{k}", "recall@100")) if all(m in v for v in metrics.values())]
+    asks = any(summary[n]["uses_llm"] for n in metrics)
+    table = Table(title=Text(title, "bold"), title_justify="left", box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("system", overflow="fold")
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+        if name == primary:
+            table.add_column("95 % interval", no_wrap=True)
+    for column in ("fit s", "ms/query", *(("LLM tokens",) if asks else ())):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in sorted(metrics, key=lambda n: -metrics[n][primary]["mean"]):
+        system, cells = summary[name], []
+        for metric in shown:
+            value = metrics[name][metric]
+            cells.append(_decimal(value["mean"]))
+            if metric == primary:
+                cells.append(f"{_decimal(value['low'])} - {_decimal(value['high'])}")
+        cells += [f"{system['fit_seconds']:.1f}", f"{system['ms_per_query']:.2f}"]
+        if asks:
+            tokens = (system["llm"]["tokens_in"] or 0) + (system["llm"]["tokens_out"] or 0)
+            cells.append(f"{tokens:,}" if system["uses_llm"] else "")
+        style = "dim" if system["control"] else ""
+        table.add_row(Text(system["label"] + (" (control)" if system["control"] else "")), *cells, style=style)
+    console.print()
+    console.print(table)
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def print_recommendations(answer: Mapping[str, Any]) -> None:
+    """Print one list, with what it was made from and why."""
+    console = Console(highlight=False)
+    console.print(
+        Text(f"{answer['label']}, after {answer['history_length']} events; most recent: {'; '.join(answer['recent'])}", "dim")
+    )
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("rank", "item", "title", "score"):
+        table.add_column(column, justify="right" if column in ("rank", "score") else "left")
+    if answer["why"]:
+        table.add_column("why")
+    for rank, (item, title, score) in enumerate(answer["list"], 1):
+        why = [answer["why"].get(item, "")] if answer["why"] else []
+        table.add_row(str(rank), Text(item), Text(title), f"{score:.4f}", *map(Text, why))
+    console.print(table)
+
+
+def print_sets(sets: Sequence[Any]) -> None:
+    """Print the named sets."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("name", "what it is", "licence", "from"):
+        table.add_column(column)
+    for info in sets:
+        table.add_row(*(Text(str(x)) for x in (info.name, info.description, info.licence, info.origin)))
+    _console().print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print a mapping as two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        table.add_row(Text(str(key), "dim"), Text(str(value)))
+    _console().print(table)
+
+
+def print_findings(findings: Sequence[Finding]) -> bool:
+    """Print the doctor's findings; say whether all is well."""
+    console = _console()
+    for finding in findings:
+        mark = {"good": Text("good  ", "green"), "note": Text("note  ", "yellow"), "bad": Text("bad   ", "red")}[
+            finding.verdict
+        ]
+        console.print(Text.assemble(mark, finding.line))
+    return all(f.verdict != "bad" for f in findings)

@@ -1,0 +1,45 @@
+"""The explicit list of components that a specification can name.
+
+To add one: write its file, import it here, add a line.  It then works in specifications, the
+leaderboard, ``llm4rec recommend`` and wherever else a component is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llm4rec.core import Component
+from llm4rec.models.als import ALS
+from llm4rec.models.bpr import BPR
+from llm4rec.models.ease import EASE
+from llm4rec.models.item_knn import ItemKNN
+from llm4rec.models.popular import Popular
+from llm4rec.models.sasrec import SASRec
+from llm4rec.models.text import TextRetriever
+from llm4rec.prompted.explain import LLMExplainer
+from llm4rec.prompted.rank import LLMRanker
+from llm4rec.prompted.templated import EvidenceExplainer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A component that a specification can name: its class, its name for people, its family."""
+
+    component: type[Component[Any]]
+    label: str
+    family: str
+
+
+CATALOG: dict[str, Entry] = {
+    "popular": Entry(Popular, "Popular", "popularity"),
+    "item-knn": Entry(ItemKNN, "ItemKNN", "neighbourhood"),
+    "ease": Entry(EASE, "EASE", "linear"),
+    "als": Entry(ALS, "ALS", "factorisation"),
+    "bpr": Entry(BPR, "BPR", "factorisation"),
+    "sasrec": Entry(SASRec, "SASRec", "sequential"),
+    "text": Entry(TextRetriever, "Text retrieval", "text"),
+    "llm-ranker": Entry(LLMRanker, "LLM ranker", "prompted"),
+    "llm-explainer": Entry(LLMExplainer, "LLM explainer", "prompted"),
+    "evidence-explainer": Entry(EvidenceExplainer, "Evidence explainer", "evidence"),
+}

@@ -1,0 +1,92 @@
+"""Recommendations from a finished run, by the objects that it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm4rec.core import DataError, Dataset, Queries, Ragged, RunError, did_you_mean
+from llm4rec.experiment.directory import RunDirectory
+from llm4rec.experiment.resources import RunResources
+from llm4rec.experiment.run import build, restore
+from llm4rec.experiment.spec import Spec, read_spec
+from llm4rec.pipeline import Pipeline
+
+
+def open_system(directory: RunDirectory, spec: Spec, name: str, resources: RunResources) -> Any:
+    """Return a run's fitted component or pipeline (of the first seed)."""
+    if name not in spec.systems:
+        raise RunError(f"has no system {name!r}", where=str(directory.path), todo=did_you_mean(name, spec.systems))
+    system = spec.systems[name]
+    inner = {r: open_system(directory, spec, r, resources) for r in system.retrieve}
+    return restore(build(system, resources, inner), directory.model(name, spec.experiment.seeds[0]), resources)
+
+
+def query_of(dataset: Dataset, user: str | None, history: Sequence[str] | None) -> Queries:
+    """Return the query of a known user now, or of a history of items."""
+    if (user is None) == (history is None):
+        raise DataError("give either a user or a history of items", todo="--user ID or --items ID,ID,...")
+    if history is not None:
+        return Queries.of(Ragged.of([dataset.items.encode(list(history))]), times=np.array([2**62]))
+    at = dataset.users.index(str(user))
+    events, rows = dataset.histories, np.array([at])
+    where = events.items.positions(rows)
+    now = np.array([events.times[where].max(initial=0) + 1])
+    return Queries(np.array([at], np.int32), events.items.take(rows), now, events.times[where], events.behaviors[where])
+
+
+def recommend(
+    run: Path,
+    *,
+    system: str | None = None,
+    user: str | None = None,
+    history: Sequence[str] | None = None,
+    k: int = 10,
+    explain: bool = False,
+) -> dict[str, Any]:
+    """Answer one query with a system of a finished run.
+
+    Returns a mapping with ``system``, ``label``, ``history_length``, ``recent`` (titles, most recent
+    first), ``list`` of (item, title, score) and ``why`` (item -> sentence, empty unless asked for).
+    """
+    directory = RunDirectory(run)
+    summary, spec = directory.read_json("summary.json"), read_spec(directory / "spec.toml")
+    dataset = directory.read_dataset()
+    primary = spec.experiment.primary
+    if system is None:
+        full = [n for n, s in summary.items() if not s["sampled"] and not s["control"]] or list(summary)
+        system = max(full, key=lambda n: summary[n]["metrics"][primary]["mean"])
+    if k > dataset.n_items:
+        raise DataError(f"k is {k}, but the catalogue has {dataset.n_items} items", todo="ask for fewer")
+    queries = query_of(dataset, user, history)
+    resources = RunResources(spec.llm, spec.encoder, directory.store)
+    try:
+        component = open_system(directory, spec, system, resources)
+        lists = component.retrieve(queries, k, exclude=queries.history)
+        why: dict[str, str] = {}
+        if explain:
+            if not isinstance(component, Pipeline) or component.explainer is None:
+                having = [n for n, s in spec.systems.items() if s.explain is not None]
+                raise RunError(
+                    f"{system} has no explainer", where=str(run), todo=f"systems that have: {', '.join(having) or 'none'}"
+                )
+            why = {dataset.items.ids[e.item]: e.sentence for e in component.explain(queries, lists)[0]}
+    finally:
+        resources.close()
+    titles = dataset.item_table["title"].to_list() if "title" in dataset.item_table.columns else list(dataset.items.ids)
+    held = lists.items[0][lists.items[0] >= 0].tolist()
+    recent = queries.history[0][::-1][:3].tolist()
+    return {
+        "system": system,
+        "label": summary[system]["label"],
+        "history_length": len(queries.history[0]),
+        "recent": [titles[i] or dataset.items.ids[i] for i in recent],
+        "list": [
+            (dataset.items.ids[i], titles[i] or dataset.items.ids[i], float(s))
+            for i, s in zip(held, lists.scores[0], strict=False)
+        ],
+        "why": why,
+    }

@@ -1,0 +1,257 @@
+"""Run an experiment: fit, serve and measure every system under one protocol, resumably."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from llm4rec import __file__ as package
+from llm4rec.core import Dataset, Explanation, Split
+from llm4rec.core.columns import SEED, SYSTEM
+from llm4rec.data import load, make_split
+from llm4rec.experiment.directory import TABLES, RunDirectory
+from llm4rec.experiment.environment import describe_environment
+from llm4rec.experiment.protocol import Question
+from llm4rec.experiment.report import write_report
+from llm4rec.experiment.resources import RunResources
+from llm4rec.experiment.spec import Spec, order
+from llm4rec.experiment.summary import summarise
+from llm4rec.experiment.systems import build, restore
+from llm4rec.experiment.tables import (
+    cases_table,
+    catalog_table,
+    explanations_table,
+    lists_table,
+    notes_table,
+    results_table,
+)
+from llm4rec.llm import Mode
+from llm4rec.metrics import check_invariants, evaluate
+from llm4rec.pipeline import Pipeline, Trace
+
+_LOG = logging.getLogger(__name__)
+
+
+def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None] = _LOG.info) -> Path:
+    """Run an experiment in ``out`` and return the path of its report; continues what was begun there.
+
+    Args:
+        spec: what to run.
+        out: the run directory; made if it is not there.
+        mode: of the store of LLM calls: ``use``, ``refresh`` or ``replay``.
+        tell: called with a line for people whenever something begins (``...``) or ends.
+    """
+    directory = RunDirectory(out)
+    directory.open()
+    with directory.lock():
+        directory.sweep()
+        started = time.time()
+        tell("data: reading and splitting ...")
+        dataset = load(spec.data)
+        split = make_split(dataset, spec.split)
+        tell(f"data: {dataset!r}, {len(split.test)} test cases")
+        resources = RunResources(spec.llm, spec.encoder, directory.store, mode)
+        try:
+            return _Runner(spec, directory, split, Question.of(spec, split), resources, tell).run(dataset, started)
+        finally:
+            resources.close()
+
+
+@dataclass
+class _Runner:
+    spec: Spec
+    directory: RunDirectory
+    split: Split
+    question: Question
+    resources: RunResources
+    tell: Callable[[str], None]
+    _fitted: dict[tuple[str, int], tuple[Any, float]] = field(default_factory=dict)
+
+    def run(self, dataset: Dataset, started: float) -> Path:
+        """Do what is not yet done."""
+        keys = {(name, seed): self.key(name, seed) for name in order(self.spec) for seed in self.seeds(name)}
+        shown = _hash([[list(k), v] for k, v in keys.items()] + [self.spec.dump()])
+        todo = [pair for pair, key in keys.items() if self._key_of(self.directory.part(*pair) / "part.json") != key]
+        if done := len(keys) - len(todo):
+            self.tell(f"{done} of {len(keys)} fits and servings are done already")
+        if todo or self._key_of(self.directory / "environment.json") != shown:
+            self._write_ground(dataset)
+            for name, seed in todo:
+                self._system(name, seed)
+            self._put_together(started, shown)
+        return self.directory / "report.html"
+
+    def seeds(self, name: str) -> tuple[int, ...]:
+        """Return the seeds that a system is run with: the first alone if chance plays no part, or a language model does."""
+        system, seeds = self.spec.systems[name], self.spec.experiment.seeds
+        chance = any(not p.entry.component.deterministic for p in system.parts)
+        return seeds if (chance or any(self.seeds(r) == seeds for r in system.retrieve)) and not system.uses_llm else seeds[:1]
+
+    def key(self, name: str, seed: int) -> str:
+        """Return a hash of all that shapes what a system makes with a seed."""
+        system, experiment = self.spec.systems[name], self.spec.experiment
+        named = {
+            kind: {n: tables[n].model_dump(mode="json") for part in system.parts for n in sorted(part.references(kind))}
+            for kind, tables in (("llm", self.spec.llm), ("encoder", self.spec.encoder))
+        }
+        shapes = {
+            "code": _code_fingerprint(),
+            "split": self.split.fingerprint,
+            "protocol": self.spec.protocol.model_dump(mode="json"),
+            "experiment": experiment.model_dump(mode="json", include={"metrics", "ks", "primary", "sample", "explain"}),
+            "seeds": [experiment.seeds[0], seed],
+            "system": system.model_dump(mode="json", exclude={"label", "note"}),
+            "named": named,
+            "retrieve": {r: self.key(r, self._seed_of(r, seed)) for r in system.retrieve},
+        }
+        return _hash(shapes)
+
+    def _seed_of(self, name: str, seed: int) -> int:
+        seeds = self.seeds(name)
+        return seed if seed in seeds else seeds[0]
+
+    def _key_of(self, path: Path) -> str | None:
+        """Return the key that a JSON file of this run carries, None if it is not there or broken."""
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def is_sampled(self, name: str) -> bool:
+        """Is a system too slow for all cases?"""
+        system = self.spec.systems[name]
+        return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
+
+    # -- one system ---------------------------------------------------------------------------
+    def _system(self, name: str, seed: int) -> None:
+        """Fit, serve and measure one system with one seed."""
+        label = f"{name} (seed {seed})" if len(self.seeds(name)) > 1 else name
+        before = self.resources.usage()
+        self.tell(f"{label}: fitting ...")
+        component, fit_seconds = self._component(name, seed)
+        rows = self.question.rows(self.is_sampled(name))
+        cases, exclude = self.question.cases.take(rows), self.question.exclude.take(rows)
+        self.tell(f"{label}: serving {len(rows)} cases ...")
+        clock, depth = time.perf_counter(), self.spec.experiment.depth
+        if isinstance(component, Pipeline):
+            trace = component.run(cases.queries, depth, exclude=exclude)
+        else:
+            lists = component.retrieve(cases.queries, depth, exclude=exclude)
+            trace = Trace.of(name, lists, time.perf_counter() - clock, exclude=exclude)
+        serve_seconds = time.perf_counter() - clock
+        trace.lists.check(self.split.train.n_items, exclude=exclude)
+        results = evaluate(trace.lists, cases.truth, self.spec.experiment.names)
+        check_invariants(results)
+        clock, explained, explanations = time.perf_counter(), rows[:0], list[tuple[Explanation, ...]]()
+        if isinstance(component, Pipeline) and component.explainer is not None:
+            explained = rows[: self.spec.experiment.explain]
+            self.tell(f"{label}: explaining {len(explained)} cases ...")
+            first = np.arange(len(explained))
+            explanations = component.explain(cases.queries.take(first), trace.lists.take(first))
+        tables = {
+            "lists": lists_table(trace, rows, self.split.train),
+            "results": results_table(results, rows),
+            "notes": notes_table(trace, rows, self.split.train),
+            "explanations": explanations_table(explanations, explained, self.split.train),
+        }
+        part = {
+            "key": self.key(name, seed),
+            "cases": len(rows),
+            "fit_seconds": fit_seconds,
+            "serve_seconds": serve_seconds,
+            "explain_seconds": time.perf_counter() - clock,
+            "llm": {n: usage - before.get(n) for n, usage in self.resources.usage().items()},
+            "stages": [{"stage": s.name, "kind": s.kind, "seconds": s.seconds, "given": s.depth} for s in trace.stages],
+            "facts": component.facts() if isinstance(component, Pipeline) else {},
+        }
+        self._write_part(name, seed, part, tables)
+        primary = self.spec.experiment.primary
+        served = f"served {len(rows)} cases in {serve_seconds:.1f} s"
+        self.tell(f"{label}: {primary} {results[primary].mean():.4f}, fit {fit_seconds:.1f} s, {served}")
+
+    def _component(self, name: str, seed: int) -> tuple[Any, float]:
+        """Return a system's fitted component, from memory, from its folder or fitted now, and the seconds of its fit."""
+        if (name, seed) not in self._fitted:
+            system, folder, key = self.spec.systems[name], self.directory.model(name, seed), self.key(name, seed)
+            retrievers = {r: self._component(r, self._seed_of(r, seed))[0] for r in system.retrieve}
+            built = build(system, self.resources, retrievers)
+            if self._key_of(folder / "fit.json") == key:
+                seconds = float(json.loads((folder / "fit.json").read_text())["seconds"])
+                component = restore(built, folder, self.resources)
+            else:
+                clock = time.perf_counter()
+                component = built.fit(self.split.train, valid=self.split.valid, rng=np.random.default_rng(seed))
+                seconds = time.perf_counter() - clock
+                with self.directory.writing(f"models/{name}/{seed}") as scratch:
+                    component.save(scratch)
+                    (scratch / "fit.json").write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
+            self._fitted[name, seed] = component, seconds
+        return self._fitted[name, seed]
+
+    def _write_part(self, name: str, seed: int, part: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
+        tag = {SYSTEM: pl.lit(name), SEED: pl.lit(seed)}
+        with self.directory.writing(f"parts/{name}/{seed}") as scratch:
+            scratch.mkdir()
+            for table, rows in tables.items():
+                schema: Any = TABLES[table]
+                rows.with_columns(**tag).select(schema.keys()).cast(schema).write_parquet(scratch / f"{table}.parquet")
+            (scratch / "part.json").write_text(json.dumps(part, indent=2, default=_plain) + "\n")
+
+    # -- the run's own tables -----------------------------------------------------------------
+    def _write_ground(self, dataset: Dataset) -> None:
+        """Write what does not depend on any system."""
+        self.directory.write_text("spec.toml", self.spec.dump())
+        self.directory.write_dataset(dataset)
+        cases = cases_table(self.question.cases, self.split.train, self.question.sample)
+        self.directory.write_table("cases.parquet", cases)
+        self.directory.write_table("catalog.parquet", catalog_table(self.split.train))
+
+    def _put_together(self, started: float, key: str) -> None:
+        """Make the run's tables, summary and report of all parts."""
+        self.tell("summary: intervals and tests ...")
+        parts = [(name, seed) for name in self.spec.systems for seed in self.seeds(name)]
+        for table in TABLES:
+            pieces = [pl.read_parquet(self.directory.part(*p) / f"{table}.parquet") for p in parts]
+            self.directory.write_table(f"{table}.parquet", pl.concat(pieces))
+        facts = {p: json.loads((self.directory.part(*p) / "part.json").read_text()) for p in parts}
+        summary = summarise(self.spec, self.directory, self.split, self.question, facts)
+        self.directory.write_json("summary.json", summary)
+        environment = describe_environment(self.spec, self.split, self.resources, started)
+        self.directory.write_json("environment.json", environment)
+        self.tell("report ...")
+        write_report(self.directory.path)
+        self.directory.write_json("environment.json", environment | {"key": key})  # last: now the run is whole
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Turn a numpy scalar or a value of the metering into what JSON holds."""
+    return value.item() if isinstance(value, np.generic) else value.as_dict()
+
+
+def _code_fingerprint() -> str:
+    """Return a hash of the package's source without its application and report, which shape no figure."""
+    if not _CODE:
+        root = Path(package).parent
+        digest = hashlib.sha256()
+        for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".j2", ".toml"}):
+            place = path.relative_to(root)
+            if place.parts[0] != "app" and not any(part.startswith("report") for part in place.parts):
+                digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
+        _CODE.append(digest.hexdigest())
+    return _CODE[0]
+
+
+_CODE: list[str] = []

@@ -1,0 +1,353 @@
+"""The specification of an experiment: a TOML file, validated, with errors that point at the key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from llm4rec.core import Config, Mask, SpecError, did_you_mean
+from llm4rec.data import DataConfig, SplitConfig
+from llm4rec.experiment.catalog import CATALOG, Entry
+from llm4rec.features.encoders import EncoderConfig
+from llm4rec.llm import LLMConfig
+from llm4rec.metrics import ACCURACY, parse_metric
+from llm4rec.pipeline import PipelineConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Experiment(Config):
+    """``[experiment]``: what is measured, and on how much."""
+
+    name: str
+    """Of the experiment; also of its default run directory, ``runs/NAME``."""
+    description: str = ""
+    """One or two sentences for the report's head."""
+    seeds: tuple[int, ...] = Field((1,), min_length=1)
+    """Each system whose fit depends on chance is run once for each seed."""
+    metrics: tuple[str, ...] = ("recall", "hit", "ndcg", "mrr", "map", "precision")
+    """Accuracy metrics."""
+    ks: tuple[int, ...] = Field((5, 10, 20, 50, 100), min_length=1)
+    """Cut-offs of every metric; lists are as long as the largest."""
+    primary: str = "ndcg@10"
+    """The metric that orders the leaderboard and that systems are tested on."""
+    sample: int = Field(200, ge=2)
+    """Test cases, drawn by seed, on which systems with a language model in them run."""
+    explain: int = Field(20, ge=0)
+    """Cases of the sample for which explanations are written."""
+
+    @field_validator("seeds", "ks")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or min(value) < 1:
+            raise ValueError("must be distinct and at least 1")
+        return value
+
+    @property
+    def names(self) -> list[str]:
+        """All metrics at all cut-offs, the primary one among them."""
+        names = [f"{m}@{k}" for m in self.metrics for k in sorted(self.ks)]
+        return names if self.primary in names else [*names, self.primary]
+
+    @property
+    def depth(self) -> int:
+        """Length of the lists that are asked for."""
+        return max(parse_metric(name, ACCURACY)[1] for name in self.names)
+
+
+class CandidateProtocol(Config):
+    """``[protocol.candidates]``: fixed candidate sets in place of the catalogue.
+
+    A protocol of its own: its figures never stand beside those of full ranking.
+    """
+
+    size: int = Field(20, ge=2)
+    """Items in each set, the truth among them."""
+    source: str = "random"
+    """``random`` (unseen items, uniformly, by seed)."""
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "random":
+            raise ValueError("must be 'random'")
+        return value
+
+
+class Protocol(Config):
+    """``[protocol]``: the rules that are the same for every system."""
+
+    mask: Mask = "seen"
+    """What may not be recommended: all that the user is known to have touched (``seen``), only
+    what the query's history shows (``history``), or nothing (``none``)."""
+    candidates: CandidateProtocol | None = None
+    """Rank fixed candidate sets instead of the whole catalogue."""
+
+    @property
+    def title(self) -> str:
+        """The protocol's name in tables."""
+        if self.candidates is None:
+            return f"full ranking, mask: {self.mask}"
+        return f"{self.candidates.size} {self.candidates.source} candidates with the truth among them"
+
+
+class Part(Config):
+    """A component by its catalogue name, with its parameters."""
+
+    component: str
+    """Name in the catalogue."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Its parameters, defaults filled in."""
+
+    @property
+    def entry(self) -> Entry:
+        """The catalogue's entry."""
+        return CATALOG[self.component]
+
+    @property
+    def config(self) -> Config:
+        """The component's validated config."""
+        return self.entry.component.Config.model_validate(self.params)  # type: ignore[no-any-return]
+
+    def references(self, kind: str) -> set[str]:
+        """Names of the ``[llm.*]`` or ``[encoder.*]`` tables that the parameters refer to."""
+        found: set[str] = set()
+
+        def visit(value: Any) -> None:
+            if isinstance(value, Mapping):
+                if isinstance(value.get(kind), str):
+                    found.add(value[kind])
+                for inner in value.values():
+                    visit(inner)
+
+        visit(self.params)
+        return found
+
+
+class System(Config):
+    """``[systems.NAME]``: one row of the leaderboard, a component or a pipeline of them."""
+
+    label: str = ""
+    """Name in tables."""
+    note: str = ""
+    """One sentence for the report."""
+    control: bool = False
+    """A control (shuffled texts, random vectors): expected to lose."""
+    sampled: bool = False
+    """Run on the seeded sample of cases only; so are all systems with a language model."""
+    part: Part | None = None
+    """The component, for a system of one."""
+    retrieve: tuple[str, ...] = ()
+    """Systems that find the candidates, for a pipeline."""
+    pipeline: PipelineConfig = PipelineConfig()
+    """How the pipeline's stages work together."""
+    rank: tuple[Part, ...] = ()
+    """Rankers, in order."""
+    explain: Part | None = None
+    """The explainer."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All components that the system itself names (not those of systems that it retrieves with)."""
+        return tuple(p for p in (self.part, *self.rank, self.explain) if p is not None)
+
+    @property
+    def uses_llm(self) -> bool:
+        """Does one of the system's own components ask a language model?"""
+        return any(p.references("llm") for p in self.parts)
+
+
+class Spec(Config):
+    """A whole experiment."""
+
+    experiment: Experiment
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    protocol: Protocol = Protocol()
+    llm: dict[str, LLMConfig] = Field(default_factory=dict)
+    encoder: dict[str, EncoderConfig] = Field(default_factory=dict)
+    systems: dict[str, System]
+
+    def dump(self) -> str:
+        """Return the resolved specification as TOML; ``read_spec`` reads it back."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        tables["systems"] = {name: _fold(system) for name, system in self.systems.items()}
+        return tomli_w.dumps(_without_none(tables))
+
+
+# -- reading ------------------------------------------------------------------------------
+_SYSTEM_KEYS = set(System.model_fields) - {"part", "pipeline"}
+
+
+def read_spec(path: Path) -> Spec:
+    """Read and validate a specification; ``SpecError`` names the file, the key and the mend."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
+        raise SpecError("no such file", where=str(path), todo=near or "check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read ({error})", where=str(path)) from None
+    return parse_spec(text, where=str(path), folder=path.parent)
+
+
+def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) -> Spec:
+    """Validate a specification given as text; paths in it are relative to ``folder``."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"is not TOML: {error}", where=where) from None
+    for key in ("experiment", "data", "systems"):
+        if not isinstance(tables.get(key), dict) or not tables[key]:
+            raise SpecError(f"the table [{key}] is missing or empty", where=where, todo=f"add [{key}]")
+    tables = dict(tables)
+    tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}") for name, table in tables["systems"].items()}
+    if folder is not None:
+        tables["data"] = _absolute(tables["data"], folder)
+    spec = _validate(Spec, tables, where)
+    _check_names(spec, where)
+    return spec
+
+
+def _absolute(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the data table's paths absolute: they are relative to the specification, not to the shell."""
+    paths = {"path", "items", "users", "folder"}
+    return {k: str((folder / v).resolve()) if k in paths and isinstance(v, str) else v for k, v in table.items()}
+
+
+def _unfold(table: Any, where: str) -> dict[str, Any]:
+    """Turn a flat ``[systems.NAME]`` table into the fields of :class:`System`."""
+    if not isinstance(table, dict):
+        raise SpecError("must be a table", where=where)
+    own = {k: v for k, v in table.items() if k in _SYSTEM_KEYS}
+    rest = {k: v for k, v in table.items() if k not in _SYSTEM_KEYS}
+    if "component" in table and "retrieve" in table:
+        raise SpecError(
+            "has both 'component' and 'retrieve'", where=where, todo="a system is either one component or a pipeline"
+        )
+    if "component" in table:
+        for key in ("rank", "explain"):
+            if key in own:
+                raise SpecError(f"a single component has no {key!r}", where=where, todo="name it in 'retrieve' of a pipeline")
+        return {**own, "part": _part(rest, where)}
+    if "retrieve" not in table:
+        raise SpecError("needs 'component' or 'retrieve'", where=where)
+    ranks = own.get("rank", [])
+    if not isinstance(ranks, list):
+        ranks = [ranks]
+    own["rank"] = [_part(r, f"{where}.rank") for r in ranks]
+    if "explain" in own:
+        own["explain"] = _part(own["explain"], f"{where}.explain")
+    return {**own, "pipeline": _validate(PipelineConfig, rest, where, extra=_SYSTEM_KEYS | {"component"})}
+
+
+def _part(table: Any, where: str) -> Part:
+    if not isinstance(table, dict) or not isinstance(table.get("component"), str):
+        raise SpecError("needs a 'component' by name", where=where)
+    name = table["component"]
+    if name not in CATALOG:
+        raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
+    given = {k: v for k, v in table.items() if k != "component"}
+    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
+    config = _validate(CATALOG[name].component.Config, given, where, extra=extra)
+    return Part(component=name, params=config.model_dump(mode="json"))
+
+
+def _fold(system: System) -> dict[str, Any]:
+    """Undo ``_unfold``."""
+
+    def flat(part: Part) -> dict[str, Any]:
+        return {"component": part.component, **part.params}
+
+    table: dict[str, Any] = {k: getattr(system, k) for k in ("label", "note", "control", "sampled")}
+    if system.part is not None:
+        return table | flat(system.part)
+    table |= {"retrieve": list(system.retrieve), **system.pipeline.model_dump(mode="json")}
+    table["rank"] = [flat(p) for p in system.rank]
+    return table | ({"explain": flat(system.explain)} if system.explain else {})
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a key that is absent has its default, which is what null was."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check_names(spec: Spec, where: str) -> None:
+    """Check everything that is a reference from one table to another."""
+    for name in spec.experiment.names:
+        parse_metric(name, ACCURACY)
+    for name, system in spec.systems.items():
+        at = f"{where}: systems.{name}"
+        if not _NAME.fullmatch(name):
+            raise SpecError("a system's name holds letters, digits, '.', '_' and '-' only", where=at)
+        for kind, tables in (("llm", spec.llm), ("encoder", spec.encoder)):
+            for part in system.parts:
+                for wanted in part.references(kind) - set(tables):
+                    raise SpecError(
+                        f"{part.component} refers to {kind} {wanted!r}, which has no table [{kind}.{wanted}]",
+                        where=at, todo=did_you_mean(wanted, tables),
+                    )  # fmt: skip
+        for wanted in system.retrieve:
+            if wanted not in spec.systems:
+                raise SpecError(
+                    f"retrieves with {wanted!r}, which is no system", where=at, todo=did_you_mean(wanted, spec.systems)
+                )
+        if spec.protocol.candidates is not None and system.retrieve and len(system.retrieve) != 1:
+            raise SpecError("a pipeline has one retriever under a candidate protocol", where=at)
+    order(spec, where)
+
+
+def order(spec: Spec, where: str = "spec") -> list[str]:
+    """Return the systems so that each comes after those that it retrieves with."""
+    done: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise SpecError(f"retrieves with itself ({' -> '.join((*above, name))})", where=f"{where}: systems.{name}")
+        for inner in spec.systems[name].retrieve:
+            visit(inner, (*above, name))
+        if name not in done:
+            done.append(name)
+
+    for name in spec.systems:
+        visit(name, ())
+    return done
+
+
+def _validate(model: type[BaseModel], table: Any, where: str, *, extra: Iterable[str] = ()) -> Any:
+    """Validate a table; the first thing that is wrong becomes one line."""
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(x) for x in first["loc"] if not str(x).startswith(("function-", "literal["))]
+        key = ".".join(location)
+        at = f"{where}: {key}" if ":" not in where else f"{where}.{key}" if key else where
+        more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            known = set(_fields_at(model, location[:-1])) | set(extra if len(location) == 1 else ())
+            raise SpecError(f"unknown key{more}", where=at, todo=did_you_mean(location[-1], known)) from None
+        message = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "missing" else f", not {first['input']!r}"[:80]
+        raise SpecError(f"{message}{given}{more}", where=at) from None
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:
+    """Return the keys that are known at a path into a model."""
+    for step in path:
+        field = model.model_fields.get(step)
+        if field is None:
+            continue  # the free name of a table such as [llm.NAME]
+        kinds = [field.annotation, *get_args(field.annotation)]
+        inner = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if inner:
+            model = inner[0]
+    return model.model_fields

@@ -1,0 +1,224 @@
+"""From values per case to the summary: means, intervals, paired tests, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from llm4rec.core import Cases, Dataset, Lists, Split
+from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, STAGE, SYSTEM, VALUE
+from llm4rec.experiment.directory import RunDirectory
+from llm4rec.experiment.protocol import Question
+from llm4rec.experiment.spec import Spec
+from llm4rec.metrics import (
+    ACCURACY,
+    Comparison,
+    ItemContext,
+    bootstrap_intervals,
+    evaluate,
+    evaluate_beyond,
+    holm,
+    paired_tests,
+    parse_metric,
+    slice_cases,
+)
+
+#: Beyond-accuracy measures, all at one cut-off.
+BEYOND = ("coverage", "gini", "novelty", "diversity", "popularity")
+_BEYOND_K = 10
+
+Facts = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def summarise(
+    spec: Spec, directory: RunDirectory, split: Split, question: Question, facts: Facts
+) -> dict[str, Any]:
+    """Return the content of ``summary.json``: one entry for each system, in the spec's order.
+
+    Values are first averaged over seeds within a case, so that intervals and paired tests speak
+    of cases; the deviation over seeds stands beside them.
+    """
+    cases, sample = question.cases, question.sample
+    results = directory.read_table("results.parquet")
+    primary, names = spec.experiment.primary, spec.experiment.names
+    seeds = {n: sorted(s for m, s in facts if m == n) for n in spec.systems}
+    values = {n: _values(results, n, names) for n in spec.systems}  # name -> (case numbers, metric -> float[n])
+    rng = np.random.default_rng(spec.experiment.seeds[0])
+    masks = slice_cases(cases, split.train)
+    context = ItemContext.of(split.train, _attributes(split.train))
+    lists = directory.read_table("lists.parquet")
+    notes = directory.read_table("notes.parquet")
+    explained = directory.read_table("explanations.parquet")
+    several = any(len(v[0]) < len(cases) for v in values.values())
+    out: dict[str, Any] = {}
+    for name, system in spec.systems.items():
+        mine = [facts[name, s] for s in seeds[name]]
+        numbers, metrics = values[name]
+        on_sample = np.isin(numbers, sample)
+        deviation = _seed_deviation(results, name) if len(seeds[name]) > 1 else {}
+        usage = [u for f in mine for u in f["llm"].values()]
+        part = system.part
+        stage_names = [s["stage"] for s in mine[0]["stages"]]
+        rows = lists.filter((pl.col(SYSTEM) == name) & (pl.col(SEED) == seeds[name][0]))
+        final = _lists(rows, stage_names[-1], numbers, split.train.items, spec.experiment.depth)
+        out[name] = {
+            "label": system.label or (part.entry.label if part else name),
+            "component": part.component if part else "pipeline",
+            "family": part.entry.family if part else ("prompted" if system.uses_llm else "pipeline"),
+            "uses_llm": system.uses_llm,
+            "uses_text": any(p.references("encoder") or p.references("llm") for p in system.parts)
+            or any(spec.systems[r].part is not None and spec.systems[r].part.references("encoder") for r in system.retrieve),  # type: ignore[union-attr]
+            "llm_names": sorted(set().union(*(p.references("llm") for p in system.parts))) if system.parts else [],
+            "control": system.control,
+            "note": system.note,
+            "seeds": seeds[name],
+            "cases": len(numbers),
+            "sampled": len(numbers) < len(cases),
+            "metrics": _intervals(metrics, rng),
+            "seed_deviation": deviation,
+            "sample": {
+                "n": int(on_sample.sum()),
+                "metrics": _intervals({m: v[on_sample] for m, v in metrics.items()}, rng),
+            } if several else None,
+            "slices": {
+                label: {"n": int(mask[numbers].sum()), "metrics": _intervals({primary: metrics[primary][mask[numbers]]}, rng)}
+                for label, mask in masks.items()
+                if mask[numbers].sum() >= 2
+            },
+            "beyond": _beyond(final, context),
+            "fit_seconds": float(np.mean([f["fit_seconds"] for f in mine])),
+            "serve_seconds": float(np.mean([f["serve_seconds"] for f in mine])),
+            "explain_seconds": float(np.mean([f["explain_seconds"] for f in mine])),
+            "ms_per_query": float(np.mean([1000 * f["serve_seconds"] / f["cases"] for f in mine])),
+            "facts": mine[0]["facts"],
+            "llm": {
+                **{k: sum(u[k] for u in usage) for k in ("calls", "cached", "tokens_in", "tokens_out")},
+                "usd": None if any(u["usd"] is None for u in usage) else sum(u["usd"] for u in usage),
+            },
+            "failures": _failures(notes, explained, name),
+            "stages": _stages(rows, mine[0]["stages"], numbers, cases, split, names),
+            "versus": {},
+        }  # fmt: skip
+    _compare(out, values, sample if several else None, primary, rng)
+    return out
+
+
+def _values(results: pl.DataFrame, name: str, names: list[str]) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """Return a system's case numbers and its metrics per case, averaged over seeds."""
+    mean = results.filter(pl.col(SYSTEM) == name).group_by(CASE, METRIC).agg(pl.col(VALUE).mean())
+    wide = mean.pivot(on=METRIC, index=CASE, values=VALUE).sort(CASE)
+    return wide[CASE].to_numpy(), {m: wide[m].to_numpy() for m in names}
+
+
+def _intervals(metrics: Mapping[str, NDArray[np.float64]], rng: np.random.Generator) -> dict[str, dict[str, float | int | None]]:
+    """Return each metric's mean and interval over the cases; None where there is none."""
+    found = bootstrap_intervals(np.stack(list(metrics.values()), axis=1), rng=rng)
+    return {m: {k: None if v != v else v for k, v in asdict(i).items()} for m, i in zip(metrics, found, strict=True)}
+
+
+def _attributes(train: Dataset) -> csr_matrix | None:
+    """Return the items' list columns (genres, tags) as 0 and 1, CSR [n_items, values]; None without any."""
+    columns = [c for c, t in train.item_table.schema.items() if isinstance(t, pl.List)]
+    if not columns:
+        return None
+    pieces = [
+        train.item_table.select(ITEM, pl.lit(c).alias("column"), pl.col(c).cast(pl.List(pl.String)).alias(VALUE)).explode(VALUE)
+        for c in columns
+    ]
+    long = pl.concat(pieces).drop_nulls()
+    codes = long.select(pl.struct("column", VALUE).rank("dense") - 1).to_series().to_numpy()
+    shape = (train.n_items, int(codes.max(initial=0)) + 1)
+    return csr_matrix((np.ones(len(codes), np.float32), (long[ITEM].to_numpy(), codes)), shape=shape)
+
+
+def _beyond(lists: Lists, context: ItemContext) -> dict[str, float | None]:
+    """Return the measures beyond accuracy, means where they judge single lists."""
+    names = [f"{b}@{_BEYOND_K}" for b in BEYOND if b != "diversity" or context.vectors is not None]
+    found = {name: float(np.nanmean(value)) for name, value in evaluate_beyond(lists, names, context).items()}
+    return {name: None if value != value else value for name, value in found.items()}
+
+
+def _seed_deviation(results: pl.DataFrame, name: str) -> dict[str, float]:
+    """Return each metric's standard deviation over the seeds' means."""
+    means = results.filter(pl.col(SYSTEM) == name).group_by(SEED, METRIC).agg(pl.col(VALUE).mean())
+    return {m: float(v) for m, v in means.group_by(METRIC).agg(pl.col(VALUE).std()).sort(METRIC).iter_rows()}
+
+
+def _lists(rows: pl.DataFrame, stage: str, numbers: NDArray[np.int64], items: Any, k: int) -> Lists:
+    """Rebuild one stage's lists of the cases from their table."""
+    found = rows.filter(pl.col(STAGE) == stage)
+    out = Lists.empty(len(numbers), k)
+    at, rank = np.searchsorted(numbers, found[CASE].to_numpy()), found[RANK].to_numpy() - 1
+    kept = rank < k
+    out.items[at[kept], rank[kept]] = items.encode(found[ITEM])[kept]
+    out.scores[at[kept], rank[kept]] = found[SCORE].to_numpy()[kept]
+    return out
+
+
+def _stages(
+    rows: pl.DataFrame,
+    stages: list[Mapping[str, Any]],
+    numbers: NDArray[np.int64],
+    cases: Cases,
+    split: Split,
+    names: list[str],
+) -> list[dict[str, Any]]:
+    """Return each stage's mean metrics: recall of the candidates is the ceiling, the rest the ranker's gain."""
+    truth = cases.truth.take(numbers)
+    out = []
+    for stage in stages:
+        width = max(parse_metric(n, ACCURACY)[1] for n in names)
+        lists = _lists(rows, stage["stage"], numbers, split.train.items, width)
+        means = {m: float(v.mean()) for m, v in evaluate(lists, truth, names).items()}
+        out.append({**stage, "depth": int(lists.lengths.max(initial=0)), "metrics": means})
+    return out
+
+
+def _failures(notes: pl.DataFrame, explained: pl.DataFrame, name: str) -> dict[str, int]:
+    """Count failures by kind, those of explanations apart."""
+    kinds = notes.filter(pl.col(SYSTEM) == name)["failures"].explode().drop_nulls()
+    counts = {str(k): int(n) for k, n in kinds.value_counts(sort=True).iter_rows()}
+    for kind, n in explained.filter(pl.col(SYSTEM) == name)["failure"].drop_nulls().value_counts(sort=True).iter_rows():
+        counts[f"explanation: {kind}"] = int(n)
+    return counts
+
+
+def _compare(
+    out: dict[str, Any],
+    values: Mapping[str, tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]],
+    sample: NDArray[np.int64] | None,
+    primary: str,
+    rng: np.random.Generator,
+) -> None:
+    """Test every two systems on the cases that both have, with Holm's correction over the table.
+
+    Two systems that ran on all cases are compared on all; as soon as one of them is sampled, on
+    the sample, so that every comparison is paired.
+    """
+    full = [n for n in out if not out[n]["sampled"]]
+    tests: dict[tuple[str, str], Comparison] = {}
+    for names, numbers in ((full, None), (list(out), sample)):
+        pairs = [p for p in combinations(names, 2) if p not in tests]
+        if not pairs:
+            continue
+        table = {n: _at(values[n][0], values[n][1][primary], numbers) for n in names}
+        first, second = (np.stack([table[p[i]] for p in pairs], axis=1) for i in (0, 1))
+        tests |= zip(pairs, paired_tests(first, second, rng=rng), strict=True)
+    pairs, found = list(tests), list(tests.values())
+    adjusted = holm([t.p for t in found]) if found else []
+    for (a, b), test, p_holm in zip(pairs, found, adjusted, strict=True):
+        shared = {"metric": primary, "n": test.n, "p": test.p, "p_holm": float(p_holm)}
+        out[a]["versus"][b] = shared | {"difference": test.difference, "low": test.low, "high": test.high}
+        out[b]["versus"][a] = shared | {"difference": -test.difference, "low": -test.high, "high": -test.low}
+
+
+def _at(numbers: NDArray[np.int64], values: NDArray[np.float64], wanted: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Return the values at the wanted case numbers, or all."""
+    return values if wanted is None else values[np.searchsorted(numbers, wanted)]

@@ -1,0 +1,28 @@
+"""From a system's specification to the object that answers, and back from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm4rec.core import Component, Resources
+from llm4rec.experiment.spec import Part, System
+from llm4rec.pipeline import Pipeline
+
+
+def build(system: System, resources: Resources, retrievers: Mapping[str, Any]) -> Any:
+    """Make a system's component, or its pipeline over fitted retrievers; nothing is fitted."""
+
+    def make(part: Part) -> Component[Any]:
+        return part.entry.component.create(part.config, resources)
+
+    if system.part is not None:
+        return make(system.part)
+    explainer = make(system.explain) if system.explain is not None else None
+    return Pipeline(retrievers, [make(p) for p in system.rank], explainer=explainer, config=system.pipeline)  # type: ignore[arg-type]
+
+
+def restore(built: Any, folder: Path, resources: Resources) -> Any:
+    """Return the component or pipeline with what was saved in ``folder``."""
+    return built.load_parts(folder, resources) if isinstance(built, Pipeline) else type(built).load(folder, resources)

@@ -1,0 +1,137 @@
+"""A specification is right, or one line says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm4rec.core import SpecError
+from llm4rec.experiment.spec import order, parse_spec, read_spec
+
+GOOD = """
+[experiment]
+name = "x"
+[data]
+set = "ml-100k"
+[encoder.minilm]
+model = "all-MiniLM-L6-v2"
+[systems.ease]
+component = "ease"
+l2 = 100
+[systems.text]
+component = "text"
+encoder = "minilm"
+[systems.both]
+retrieve = ["ease", "text"]
+depth = 10
+rank = [{ component = "ease" }]
+"""
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_shipped_specifications_are_valid_and_survive_their_own_dump(path: Path) -> None:
+    spec = read_spec(path)
+    assert parse_spec(spec.dump()) == spec
+
+
+def test_the_dump_holds_the_defaults() -> None:
+    dumped = parse_spec(GOOD).dump()
+    assert 'primary = "ndcg@10"' in dumped
+    assert "candidates = 100" in dumped
+    assert "l2 = 100.0" in dumped
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "did you mean 'l2'")),
+        ("l2 = 100", "l2 = -1", ("systems.ease", "l2", "-1")),
+        ("l2 = 100", 'l2 = "much"', ("systems.ease", "l2", "much")),
+        ('component = "text"', 'component = "txt"', ("systems.text.component", "'txt'", "did you mean 'text'")),
+        ('encoder = "minilm"', 'encoder = "minilmm"', ("systems.text", "minilmm", "did you mean 'minilm'")),
+        ('["ease", "text"]', '["eas", "text"]', ("systems.both", "'eas'", "did you mean 'ease'")),
+        ('["ease", "text"]', '["both"]', ("systems.both", "retrieves with itself")),
+        ("depth = 10", "dept = 10", ("systems.both", "dept", "did you mean 'depth'")),
+        ("depth = 10", 'component = "ease"', ("systems.both", "both 'component' and 'retrieve'")),
+        ('name = "x"', 'name = "x"\nprimary = "ndgc@10"', ("ndgc@10", "did you mean 'ndcg'")),
+        ('name = "x"', 'name = "x"\nks = [0]', ("experiment.ks", "at least 1")),
+        ('name = "x"', 'name = "x"\nseeds = []', ("experiment.seeds",)),
+        ('name = "x"', 'nam = "x"', ("experiment",)),
+        ('set = "ml-100k"', 'sett = "ml-100k"', ("data",)),
+        ('model = "all-MiniLM-L6-v2"', 'modell = "x"', ("encoder.minilm", "modell", "did you mean 'model'")),
+        ("[systems.ease]", "[systems.'a/b']\ncomponent = 'ease'\n[systems.ease]", ("a/b", "letters, digits")),
+        ("[data]", "[daten]", ("[data]", "missing")),
+        ("[data]", "[protocol]\nmask = 'sean'\n[data]", ("protocol.mask", "'seen'")),
+        ("[data]", "[data", ("not TOML", "line")),
+    ],
+)
+def test_each_mistake_is_one_line_that_points_at_the_key(old: str, new: str, parts: tuple[str, ...]) -> None:
+    assert old in GOOD
+    with pytest.raises(SpecError) as caught:
+        parse_spec(GOOD.replace(old, new, 1), where="x.toml")
+    line = str(caught.value)
+    assert line.startswith("x.toml") or "metric" in line
+    assert "\n" not in line
+    for part in parts:
+        assert part in line, line
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "quickstart.toml").write_text(GOOD)
+    with pytest.raises(SpecError, match=r"did you mean 'quickstart\.toml'"):
+        read_spec(tmp_path / "quikstart.toml")
+
+
+def test_paths_are_relative_to_the_specification(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(GOOD.replace('set = "ml-100k"', 'path = "log.csv"'))
+    assert read_spec(tmp_path / "s.toml").data.path == tmp_path / "log.csv"
+
+
+def test_order_puts_retrievers_first() -> None:
+    text = GOOD.replace("[systems.ease]", '[systems.first]\nretrieve = ["both"]\n[systems.ease]')
+    names = order(parse_spec(text))
+    assert names.index("first") > names.index("both") > names.index("text")
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_a_specification_or_a_spec_error(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse_spec(text)
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["ease", "text", "minilm"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from(["experiment", "data", "split", "protocol", "encoder", "llm", "systems"]),
+    st.dictionaries(
+        st.sampled_from(["name", "set", "component", "retrieve", "rank", "explain", "depth", "encoder", "mask", "ks", "x"]) | st.text(max_size=5),
+        _values,
+        max_size=4,
+    ),
+)
+def test_any_table_is_taken_or_refused_in_one_line(table: str, content: dict[str, object]) -> None:
+    import tomli_w
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items() if v is not None}
+        if isinstance(value, list):
+            return [clean(v) for v in value if v is not None]
+        return value
+
+    body = {"experiment": {"name": "x"}, "data": {"set": "ml-100k"}, "systems": {"ease": {"component": "ease"}}}
+    body[table] = {"odd": clean(content)} if table in ("encoder", "llm", "systems") else clean(content)  # type: ignore[assignment,dict-item]
+    try:
+        parse_spec(tomli_w.dumps(body))
+    except SpecError as error:
+        assert "\n" not in str(error)
