@@ -9,7 +9,7 @@ one and told as a failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Self
@@ -92,10 +92,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             name: partial(load_template(name).render, thing=c.thing, did=c.did)
             for name in ("cite", "attribute", "sentence", "json")
         }
-        self._priors = {
-            name: likelihood.Priors(likelihood.Wording.of(self._render[name], item="", cited=""))
-            for name in ("cite", "attribute")
-        }
+        self._names: dict[str, likelihood.Names] = {}
 
     @classmethod
     def create(cls, config: LLMExplainerConfig, resources: Resources) -> Self:
@@ -107,6 +104,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         c = self.config
         self.names_ = item_names(train.item_table, c.item, max_chars=c.max_chars, articles=c.articles)
         self.attributes_, self.values_ = attribute_table(train.item_table, c.attributes)
+        self.order_ = np.argsort(-train.item_counts, kind="stable")
+        self._names = {}
         return self
 
     # -- explaining ---------------------------------------------------------------------
@@ -140,7 +139,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
     # -- choose -------------------------------------------------------------------------
     def _chosen(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
         """Let the model choose the history item, then the value, then write."""
-        drafts = self._pick(drafts, "cite", lambda d: {self.names_[cited]: cited for cited in d.options}, self._cite)
+        drafts = self._pick(drafts, "cite", lambda draft: list(draft.options), self._cite)
         drafts = self._pick(drafts, "attribute", self._shared, self._state)
         open_ = [at for at, draft in enumerate(drafts) if draft.failure is None]
         requests = [
@@ -161,24 +160,35 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         self,
         drafts: list[_Draft],
         name: str,
-        offers: Callable[[_Draft], dict[str, int]],
+        offers: Callable[[_Draft], Sequence[int]],
         take: Callable[[_Draft, int], _Draft],
     ) -> list[_Draft]:
-        """Let the model choose one of the offers (name -> number) of each draft by likelihood; one alone is taken unasked."""
-        weight = self.config.prior_weight
-        offered = [offers(draft) if draft.failure is None else {} for draft in drafts]
+        """Let the model choose one of each draft's offers (ids) by likelihood; one alone is taken unasked."""
+        weight, names = self.config.prior_weight, self._offered(name)
+        offered: list[Sequence[int]] = [offers(draft) if draft.failure is None else () for draft in drafts]
         asked = [at for at, offer in enumerate(offered) if len(offer) > 1]
-        names = [tuple(offered[at]) for at in asked]
         wordings = [likelihood.Wording.of(self._render[name], **self._words(drafts[at])) for at in asked]
-        answers = likelihood.ask(self._model(), wordings, names, self._priors[name] if weight else None) if asked else []
-        out = [take(draft, *offer.values()) if len(offer) == 1 else draft for draft, offer in zip(drafts, offered, strict=True)]
-        for at, row, answer in zip(asked, names, answers, strict=True):
-            scores = answer.scores(weight, mean=True)
+        rows = [np.array(offered[at], dtype=np.int64) for at in asked]
+        answers = likelihood.ask(self._model(), names, wordings, rows, alone=weight > 0) if asked else []
+        out = [take(draft, offer[0]) if len(offer) == 1 else draft for draft, offer in zip(drafts, offered, strict=True)]
+        for at, row, answer in zip(asked, rows, answers, strict=True):
             failure = answer.failures[0] if answer.failures else None
-            out[at] = out[at].told(answer.prompt, likelihood.table(row, answer, weight), failure)
+            spelt = [names.names[i] for i in row]
+            out[at] = out[at].told(answer.prompt, likelihood.table(spelt, answer, weight), failure)
             if failure is None:
-                out[at] = take(out[at], offered[at][row[int(np.argmax(scores))]])
+                out[at] = take(out[at], int(row[np.argmax(answer.scores(weight, mean=True))]))
         return out
+
+    def _offered(self, name: str) -> likelihood.Names:
+        """Return what the named prompt may choose from: items to cite, or attribute values."""
+        if name not in self._names:
+            alone = likelihood.Wording.of(self._render[name], item="", cited="")
+            if name == "cite":
+                self._names[name] = likelihood.Names(self.names_, alone, self.order_)
+            else:
+                values = [value for _, value in self.values_]
+                self._names[name] = likelihood.Names(values, alone, np.arange(len(values)))
+        return self._names[name]
 
     def _cite(self, draft: _Draft, cited: int) -> _Draft:
         """Cite a history item, and of the values shared with it the one that the code would choose."""
@@ -188,10 +198,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         column, value = self.values_[codes[0]] if codes else (None, None)
         return replace(draft, evidence=Evidence(draft.evidence.item, cited, column, value))
 
-    def _shared(self, draft: _Draft) -> dict[str, int]:
-        if draft.evidence.cited is None:
-            return {}
-        return {self.values_[code][1]: code for code in draft.options[draft.evidence.cited]}
+    def _shared(self, draft: _Draft) -> Sequence[int]:
+        return () if draft.evidence.cited is None else draft.options[draft.evidence.cited]
 
     def _state(self, draft: _Draft, code: int) -> _Draft:
         column, value = self.values_[code]

@@ -10,7 +10,7 @@ arXiv 2104.08315).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ from llm4rec.prompted.question import Question, Verdict
 
 #: Stands for the candidate while the template is rendered; a private-use character, which no name holds.
 _HERE = "\ue000"
+#: Names whose likelihood alone is asked in one request: nearly as fast a name as hundreds, and
+#: little is wasted where only a few of them are needed.
+_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,29 +83,43 @@ class Likelihoods:
         return scores / np.maximum(self.tokens, 1) if mean else scores
 
 
-class Priors:
-    """Log-probabilities of names without a history, each asked once in the life of the object."""
+class Names:
+    """What may be asked for, and how likely each name is alone: without a history.
 
-    def __init__(self, wording: Wording) -> None:
-        self._wording = wording
-        self._known: dict[str, float] = {}
+    The likelihoods alone are asked in fixed blocks of 16 names and kept, so that an answer (and
+    its place in the store) does not depend on what else is asked, each block is asked once in
+    the life of the object, and a prompt is not computed for every name.
 
-    def of(self, model: ChatModel, names: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
-        """Return name -> log-probability, and name -> kind of failure for those without one.
+    Args:
+        names: n names.
+        alone: the wording without a history.
+        order: int[n], a permutation; names that are often asked together should stand together.
+    """
 
-        Every name is a request of its own: its answer (and its place in the store) then depends
-        on nothing but the name.  Backends compute the prompt that all of them share once.  What
-        failed is asked again next time.
+    def __init__(self, names: Sequence[str], alone: Wording, order: NDArray[np.integer]) -> None:
+        self.names = names
+        self._wording = alone
+        self._order = order
+        self._block = np.empty(len(names), dtype=np.int64)
+        self._block[order] = np.arange(len(names)) // _BLOCK
+        self._known = np.full(len(names), np.nan)
+
+    def alone(self, model: ChatModel, ids: Iterable[int]) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Return float64[n] with the log-probabilities of at least ``ids``, and id -> failure of those without one.
+
+        What failed is asked again next time.
         """
-        asked = sorted(set(names) - self._known.keys())
-        failed: dict[str, str] = {}
-        for name, reply in zip(asked, model.score([self._wording.asks([name]) for name in asked]), strict=True):
-            value = _logprobs(reply, 1)[0]
-            if np.isfinite(value):
-                self._known[name] = float(value)
-            else:
-                failed[name] = reply.failure or "missing_logprob"
-        return {name: self._known.get(name, np.nan) for name in names}, failed
+        wanted = np.unique(np.fromiter(ids, np.int64))
+        blocks = np.unique(self._block[wanted[np.isnan(self._known[wanted])]])
+        rows = [self._order[block * _BLOCK : (block + 1) * _BLOCK] for block in blocks.tolist()]
+        failed: dict[int, str] = {}
+        if rows:
+            replies = model.score([self._wording.asks([self.names[i] for i in row]) for row in rows])
+            for row, reply in zip(rows, replies, strict=True):
+                logprobs = _logprobs(reply, len(row))
+                self._known[row] = np.where(np.isfinite(logprobs), logprobs, np.nan)
+                failed |= {int(i): reply.failure or "missing_logprob" for i in row[~np.isfinite(logprobs)]}
+        return self._known, failed
 
 
 def _logprobs(reply: ScoreReply, n: int) -> NDArray[np.float64]:
@@ -111,22 +128,28 @@ def _logprobs(reply: ScoreReply, n: int) -> NDArray[np.float64]:
 
 
 def ask(
-    model: ChatModel, wordings: Sequence[Wording], names: Sequence[tuple[str, ...]], priors: Priors | None
+    model: ChatModel, names: Names, wordings: Sequence[Wording], rows: Sequence[NDArray[np.integer]], *, alone: bool
 ) -> list[Likelihoods]:
-    """Ask how likely each wording's names are; with ``priors``, also how likely they are without a history."""
-    replies = model.score([wording.asks(row) for wording, row in zip(wordings, names, strict=True)])
-    alone, failed = priors.of(model, [name for row in names for name in row]) if priors is not None else ({}, {})
+    """Ask how likely names are.
+
+    Args:
+        names: whose ids ``rows`` holds.
+        wordings: n prompts.
+        rows: ids of the names to judge after each.
+        alone: ask also how likely they are without a history.
+    """
+    replies = model.score([w.asks([names.names[i] for i in row]) for w, row in zip(wordings, rows, strict=True)])
+    priors, failed = names.alone(model, (i for row in rows for i in row)) if alone else (np.zeros(len(names.names)), {})
     out = []
-    for wording, row, reply in zip(wordings, names, replies, strict=True):
+    for wording, row, reply in zip(wordings, rows, replies, strict=True):
         given = _logprobs(reply, len(row))
-        prior = np.array([alone.get(name, np.nan) if priors is not None else 0.0 for name in row], dtype=np.float64)
-        failures = [failed[name] for name in row if name in failed]
+        failures = [failed[i] for i in row.tolist() if i in failed]
         if reply.failure is not None:
             failures.insert(0, reply.failure)
         else:
             failures = ["missing_logprob"] * int((~np.isfinite(given)).sum()) + failures
         tokens = np.ones(len(row), np.int32) if reply.failure is not None else np.asarray(reply.tokens, dtype=np.int32)
-        out.append(Likelihoods(given, prior, tokens, wording.before, tuple(failures)))
+        out.append(Likelihoods(given, priors[row], tokens, wording.before, tuple(failures)))
     return out
 
 

@@ -81,7 +81,7 @@ class LLMRanker(Component[LLMRankerConfig]):
         self._render = partial(
             load_template(self.config.scoring, self.config.template).render, things=self.config.things, did=self.config.did
         )
-        self._priors: likelihood.Priors | None = None
+        self._names: likelihood.Names | None = None
 
     @classmethod
     def create(cls, config: LLMRankerConfig, resources: Resources) -> Self:
@@ -92,8 +92,10 @@ class LLMRanker(Component[LLMRankerConfig]):
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
         """Keep the items' names; with ``prior_weight = "auto"`` choose the weight on validation cases."""
         c = self.config
+        self._names = None
         item = c.item or ("{title} ({year})" if "year" in train.item_table.columns else "{title}")
         self.names_ = item_names(train.item_table, item, max_chars=c.max_chars, articles=c.articles)
+        self.order_ = np.argsort(-train.item_counts, kind="stable")
         self.weights_: dict[str, float] = {}
         if c.prior_weight != "auto":
             self.prior_weight_ = float(c.prior_weight)
@@ -112,13 +114,14 @@ class LLMRanker(Component[LLMRankerConfig]):
         for true, seen in zip(truth, cases.seen, strict=True):
             unseen = np.setdiff1d(np.arange(len(self.names_)), np.append(seen, true))
             pools.append(np.append(rng.permutation(unseen)[: self.config.tune_negatives], true))
-        questions = [self._question(self.names_, cases.queries, row, np.sort(pool)) for row, pool in enumerate(pools)]
-        answers = self._likelihoods(questions, self._prior())
+        pools = [np.sort(pool) for pool in pools]
+        questions = [self._question(self.names_, cases.queries, row, pool) for row, pool in enumerate(pools)]
+        answers = self._likelihoods(questions, pools, alone=True)
         for weight in WEIGHTS:
             gains = []
             for answer, pool, true in zip(answers, pools, truth, strict=True):
                 scores = answer.scores(weight, mean=self.config.normalise == "mean")
-                own = scores[np.sort(pool) == true][0]
+                own = scores[pool == true][0]
                 if np.isfinite(own):
                     gains.append(1 / np.log2(2 + (scores > own).sum() + ((scores == own).sum() - 1) / 2))
             self.weights_[str(weight)] = float(np.mean(gains)) if gains else 0.0
@@ -131,7 +134,7 @@ class LLMRanker(Component[LLMRankerConfig]):
         asked = [row for row, pool in enumerate(pools) if len(pool)]
         names = self.names_  # read here, so that an unfitted ranker says so even without candidates
         questions = [self._question(names, queries, row, pools[row]) for row in asked]
-        verdicts = dict(zip(asked, self._verdicts(questions), strict=True))
+        verdicts = dict(zip(asked, self._verdicts(questions, [pools[row] for row in asked]), strict=True))
         items = np.full(candidates.items.shape, -1, np.int32)
         scores = np.full(candidates.items.shape, np.nan, np.float32)
         notes = [Note()] * len(candidates)
@@ -142,7 +145,7 @@ class LLMRanker(Component[LLMRankerConfig]):
         ranked = Lists.from_pools(items, scores)
         return Lists(ranked.items, ranked.scores, tuple(notes))
 
-    def _verdicts(self, questions: list[Question]) -> list[Verdict]:
+    def _verdicts(self, questions: list[Question], pools: list[NDArray[Any]]) -> list[Verdict]:
         c, model = self.config, self._model()
         if not questions:
             return []
@@ -150,13 +153,18 @@ class LLMRanker(Component[LLMRankerConfig]):
             return choice.rank(model, questions, self._render, c.permutations)
         if c.scoring == "generate":
             return generate.rank(model, questions, self._render, c.permutations, c.max_tokens)
-        answers = self._likelihoods(questions, self._prior() if self.prior_weight_ else None)
+        answers = self._likelihoods(questions, pools, alone=self.prior_weight_ > 0)
         mean = c.normalise == "mean"
         return [likelihood.verdict(q, a, self.prior_weight_, mean=mean) for q, a in zip(questions, answers, strict=True)]
 
-    def _likelihoods(self, questions: list[Question], priors: likelihood.Priors | None) -> list[likelihood.Likelihoods]:
+    def _likelihoods(
+        self, questions: list[Question], pools: list[NDArray[Any]], *, alone: bool
+    ) -> list[likelihood.Likelihoods]:
+        if self._names is None:
+            without = likelihood.Wording.of(self._render, history=(), request="")
+            self._names = likelihood.Names(self.names_, without, self.order_)
         wordings = [likelihood.Wording.of(self._render, history=q.history, request=q.request) for q in questions]
-        return likelihood.ask(self._model(), wordings, [q.candidates for q in questions], priors)
+        return likelihood.ask(self._model(), self._names, wordings, pools, alone=alone)
 
     def _placed(self, question: Question, verdict: Verdict, pool: NDArray[np.int32]) -> tuple[NDArray[np.float64], Note]:
         """Return finite scores for all candidates, and the note about them."""
@@ -181,11 +189,6 @@ class LLMRanker(Component[LLMRankerConfig]):
             int(queries.times[row]),
             c.seed,
         )
-
-    def _prior(self) -> likelihood.Priors:
-        if self._priors is None:
-            self._priors = likelihood.Priors(likelihood.Wording.of(self._render, history=(), request=""))
-        return self._priors
 
     def _model(self) -> ChatModel:
         if self._llm is None:
