@@ -37,7 +37,7 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "recall": "Share of a case's true items among its first k. With one true item a case, equal to Hit.",
     "hit": "Share of cases with at least one true item among the first k.",
     "mrr": "1/rank of the first true item, 0 where it is not among the first k.",
-    "map": "Mean over a case's true items of the precision at their ranks, within the first k.",
+    "map": "Precision at the ranks of the true items among the first k, over the lesser of k and their number.",
     "precision": "Share of the first k items that are true.",
     "coverage": "Share of the catalogue that appears in at least one list's first k. It grows with the number of lists.",
     "gini": "How unevenly recommendations fall on the catalogue: 0 all items alike, near 1 a few items alone.",
@@ -71,6 +71,7 @@ def write_report(run: Path) -> Path:
         "names": METRIC_NAMES,
         "metrics": _metrics(systems, primary),
         "alpha": ALPHA,
+        "protocol": str(environment.get("protocol") or "not recorded"),
         "systems": systems,
         **embedded,
     }

@@ -232,19 +232,24 @@ function drawSlices() {
     const figureOf = (s, n) => s.slices[n] && s.slices[n].metrics[metric];
     const rows = SYSTEMS.filter((s) => names.some((n) => figureOf(s, n)));
     const scale = scaleFor(rows.flatMap((s) => names.map((n) => figureOf(s, n))).filter(Boolean), { wanted: 3 });
-    const size = (n) => Math.max(...rows.map((s) => (s.slices[n] || {}).n || 0));
-    const columns = [systemColumn, ...names.map((n) => ({
-      name: `${n.replaceAll("_", " ")} (${count(size(n))})`, left: true, head: axis(scale), value: (s) => (figureOf(s, n) || {}).mean,
-      cell: (s) => {
-        const f = figureOf(s, n);
-        if (!f) return el("span", { class: "quiet" }, "–");
-        const cases = s.slices[n].n;
-        const cell = el("div", { tabindex: 0 }, track(scale, f, s, { hollow: s.control || s.sampled }), el("span", { class: "unseen" }, `${fixed(f.mean)}, interval ${span(f)}`));
-        return tip(cell, `${s.label}, ${n.replaceAll("_", " ")}\n${metricName(metric)} ${fixed(f.mean)}, interval ${span(f)}\n${count(cases)} cases`);
-      } }))];
-    const table = sortable([`${metricName(metric)} by slice`, el("small", {}, "Number of cases in brackets")], columns, rows, { rowClass: (s) => (s.control ? "control" : "") });
-    table.classList.add("slices");
-    into.replaceChildren(region("Slices", table));
+    const table = (part) => {
+      const mine = rows.filter((s) => s.sampled === (part === "sample"));
+      if (!mine.length) return null;
+      const size = (n) => Math.max(...mine.map((s) => (s.slices[n] || {}).n || 0));
+      const columns = [systemColumn, ...names.map((n) => ({
+        name: `${n.replaceAll("_", " ")} (${count(size(n))})`, left: true, head: axis(scale), value: (s) => (figureOf(s, n) || {}).mean,
+        cell: (s) => {
+          const f = figureOf(s, n);
+          if (!f) return el("span", { class: "quiet" }, "–");
+          const cases = s.slices[n].n;
+          const cell = el("div", { tabindex: 0 }, track(scale, f, s, { hollow: s.control }), el("span", { class: "unseen" }, `${fixed(f.mean)}, interval ${span(f)}`));
+          return tip(cell, `${s.label}, ${n.replaceAll("_", " ")}\n${metricName(metric)} ${fixed(f.mean)}, interval ${span(f)}\n${count(cases)} cases`);
+        } }))];
+      const made = sortable([`${metricName(metric)}, ${partName(part).toLowerCase()}`, el("small", {}, "Number of cases in brackets")], columns, mine, { rowClass: (s) => (s.control ? "control" : "") });
+      made.classList.add("slices");
+      return region(`Slices, ${partName(part)}`, made);
+    };
+    into.replaceChildren(...PARTS.map(table).filter(Boolean));
   };
   if (metrics.length > 1) $("slice-tools").append(chooser("Metric", metrics.map((m) => [m, metricName(m)]), metrics[0], draw));
   draw(metrics[0]);

@@ -42,9 +42,9 @@ function who(s, link = true) {
   if (s.seeds.length > 1) under.push(`${s.seeds.length} seeds`);
   const name = link ? el("button", { type: "button", class: "t", title: "See its cases", onclick: () => showSystem(s.name) }, s.label) : el("strong", { class: "t" }, s.label);
   return el("div", { class: "who" }, badge(s), el("div", {}, name, chips,
-    el("small", { class: "component" }, under.join(" · ")), s.models ? el("small", { class: "t" }, s.models) : null, s.note ? el("small", { class: "t" }, s.note) : null));
+    el("small", { class: "component" }, under.join(" · ")), s.models ? el("small", { class: "t" }, s.models) : null));
 }
-const systemColumn = { name: "System", left: true, value: (s) => s.label.toLowerCase(), descending: false, cell: (s) => who(s) };
+const systemColumn = { name: "System", left: true, width: "25%", value: (s) => s.label.toLowerCase(), descending: false, cell: (s) => who(s) };
 
 // -- a bar with its interval -------------------------------------------------------------------
 function track(scale, marks, s, { hollow = s.control, bar = false } = {}) {
@@ -126,7 +126,7 @@ function leaderboardOf(part) {
       { name: "Money", title: "US dollars of this run", value: money, cell: (s) => el("span", { class: known(money(s)) && money(s) ? null : "quiet" }, s.llm ? dollars(money(s)) : "0") });
   }
   const sampleNote = HAS_ALL ? "The systems that call an LLM ran on these alone; all others are repeated here on the same cases, so that each comparison is paired." : "Every system ran on this sample.";
-  const caption = [partName(part), el("small", {}, part === "all" ? `Full ranking of the catalogue. ${HAS_SAMPLE ? "Systems too slow for all cases stand in the table below." : ""}` : sampleNote)];
+  const caption = [partName(part), el("small", {}, part === "all" ? `Protocol: ${DATA.protocol}. ${HAS_SAMPLE ? "Systems too slow for all cases stand in the table below." : ""}` : sampleNote)];
   return region(partName(part), sortable(caption, columns, rows, { sort: "main", rowClass: (s) => (s.control ? "control" : "") }));
 }
 
@@ -136,6 +136,11 @@ const queries = (s) => (s.cases || 0) * Math.max(1, s.seeds.length);
 
 function drawBoards() {
   $("boards").replaceChildren(...PARTS.map(leaderboardOf).filter(Boolean), legend(SYSTEMS));
+}
+
+function notes() {
+  const noted = SYSTEMS.filter((s) => s.note);
+  return noted.length ? el("dl", { class: "notes" }, noted.map((s) => el("div", {}, el("dt", {}, untrusted(s.label)), el("dd", {}, untrusted(s.note))))) : "";
 }
 
 function everyMetric() {
@@ -160,6 +165,7 @@ function drawLeaderboard() {
     chooser("Compare with", [["", "best of each table"], ...SYSTEMS.map((s) => [s.name, s.label])], "", (name) => { board.reference = name; drawBoards(); }),
   ]);
   drawBoards();
+  $("boards").after(notes());
   const more = $("every-metric");
   more.addEventListener("toggle", () => { if (more.open && !more.lastElementChild.childElementCount) more.lastElementChild.append(...everyMetric()); });
 }
@@ -175,9 +181,11 @@ function drawBeyond() {
   const most = Object.fromEntries(names.map((m) => [m, Math.max(...rows.map((s) => Math.abs(s.beyond[m] || 0))) || 1]));
   const show = (x) => (known(x) ? (Math.abs(x) >= 100 ? count(Math.round(x)) : Math.abs(x) >= 10 ? x.toFixed(2) : x.toFixed(3)) : "–");
   const columns = [systemColumn, ...names.map((m) => ({ name: metricName(m), value: (s) => s.beyond[m], share: (s) => Math.abs(s.beyond[m] || 0) / most[m], cell: (s) => show(s.beyond[m]) }))];
-  const caption = ["Lists as they were shown", el("small", {}, HAS_ALL && HAS_SAMPLE ? "Sampled systems on their sample, marked by a hollow sign: coverage grows with the number of lists, so compare those among themselves." : "On all cases of each system.")];
-  columns[0] = { ...systemColumn, cell: (s) => { const node = who(s); if (s.sampled) node.firstChild.replaceWith(badge(s, true)); return node; } };
-  $("beyond-rows").append(region("Beyond accuracy", sortable(caption, columns, rows, { rowClass: (s) => (s.control ? "control" : "") })));
+  for (const part of PARTS) {
+    const mine = rows.filter((s) => s.sampled === (part === "sample"));
+    const caption = [partName(part), el("small", {}, part === "sample" && HAS_ALL ? "Coverage and Gini depend on the number of lists: compare these systems with each other, not with those above." : "")];
+    if (mine.length) $("beyond-rows").append(region(`Beyond accuracy, ${partName(part)}`, sortable(caption, columns, mine, { rowClass: (s) => (s.control ? "control" : "") })));
+  }
 }
 
 function drawFailures() {
