@@ -233,8 +233,8 @@ def _amazon18_office(folder: Path) -> Tables:
     )
     prose = (
         pl.col("description")
-        .str.replace_all(r"(?s)<!--.*?-->|<(script|style).*?</(script|style)>|<[^>]*>", " ")
         .str.replace_all(r"""^\s*\[\s*['"]|['"]\s*\]\s*$|['"],\s*['"]""", " ")
+        .str.replace_all(r"(?s)<!--.*?-->|<(script|style).*?</(script|style)>|<[^>]*>|</?[a-z]*\s*$", " ")
         .str.replace_all(r"\\n|\s+", " ")
         .str.strip_chars()
     )
