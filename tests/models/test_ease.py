@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
+import pytest
 
+from llm4rec.core import SpecError
 from llm4rec.models.ease import EASE, EASEConfig
 from tests import worlds
 from tests.contracts import ScoringContract
@@ -43,3 +46,11 @@ def test_items_without_events_score_zero() -> None:
     assert len(cold)
     assert (model.score(split.test.queries)[:, cold] == 0.0).all()
     assert model.weights_.shape[0] == split.train.n_items - len(cold)
+
+
+def test_an_l2_that_cannot_be_is_refused_in_one_line() -> None:
+    train = worlds.checkerboard().split.train
+    twice = train.with_events(train.events.with_columns(item=train.events["item"] // 2 * 2))  # half of the items twins
+    alike = twice.with_events(pl.concat([twice.events, twice.events.with_columns(item=twice.events["item"] + 1)]))
+    with pytest.raises(SpecError, match="l2: the matrix to be inverted is singular; give a larger l2"):
+        EASE(EASEConfig(l2=1e-300)).fit(alike, valid=None, rng=np.random.default_rng(0))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent
+from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, SpecError
 from llm4rec.models.history import history_matrix
 
 
@@ -38,14 +38,25 @@ class EASE(ScoringComponent[EASEConfig]):
     n_items_: int
 
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
-        """Invert the items' Gram matrix, in float64: memory and time are m^2 and m^3 for m items with events."""
+        """Invert the items' Gram matrix, in float64: memory and time are m^2 and m^3 for m items with events.
+
+        Raises ``SpecError`` if ``l2`` is too small for that.
+        """
+        from scipy.linalg import lapack
+
         self.n_items_ = train.n_items
         # An item without events has zero weights from and to all others, so it need not be inverted.
         self.known_ = np.flatnonzero(train.item_counts)
         x = train.matrix()[:, self.known_].astype(np.float64)  # [n_users, m]
         gram = (x.T @ x).toarray()  # [m, m]
         gram[np.diag_indices_from(gram)] += self.config.l2
-        p = np.linalg.inv(gram)
+        # By Cholesky factors, in place: a third of the time and memory of a general inverse.
+        factor, failed = lapack.dpotrf(gram.T, lower=True, overwrite_a=True)
+        if failed:
+            raise SpecError("the matrix to be inverted is singular", where="l2", todo="give a larger l2")
+        p, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)  # its lower triangle, zeros above
+        p += np.tril(p, -1).T
+        p = p.T  # the same matrix, in the order of rows
         p /= -np.diag(p).copy()
         np.fill_diagonal(p, 0.0)
         self.weights_ = p.astype(np.float32)  # [from, to]
