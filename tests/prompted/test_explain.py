@@ -15,10 +15,10 @@ from tests.prompted.test_rank import Given
 
 def obedient(request: ChatRequest) -> str:
     """Write the sentence that the facts of the prompt call for."""
-    facts = request.messages[-1].content.strip().splitlines()[-1]
-    item = re.search(r'recommended: "([^"]+)"', facts)
-    cited = re.search(r'^Watched: "([^"]+)"', facts)
-    value = re.search(r"(?:both|it is): (.+)$", facts)
+    facts = request.messages[-1].content
+    item = re.search(r'^Recommended: "([^"]+)"', facts, re.MULTILINE)
+    cited = re.search(r'^Watched: "([^"]+)"', facts, re.MULTILINE)
+    value = re.search(r"^(?:In common|It is): (.+)$", facts, re.MULTILINE)
     assert item
     sentence = f'"{item[1]}" is for you'
     if cited:

@@ -2,7 +2,9 @@
 
 The rules are for English and strict: what cannot be traced to the evidence fails the sentence.
 
-- It names the cited history item and the value, or it is ``missing_evidence``.
+- It names the cited history item, says that the user has touched it ("watched"), and names the
+  value, or it is ``missing_evidence``.
+- It says so of the cited item alone, and names it once, or it is an ``unsupported_claim``.
 - Every other capitalised word, number, quoted phrase or catalogue title in it (but for the
   recommended item's own name) is an ``unsupported_mention``.
 - An attribute value that the recommended item does not have is an ``unsupported_attribute``; one
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llm4rec.core import Claim
 from llm4rec.prompted.evidence import Evidence
@@ -23,6 +26,7 @@ from llm4rec.prompted.evidence import Evidence
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”')
 _END = re.compile(r"[.!?]+[\"”')]*(?=\s|$)")
+_AT_ONCE = re.compile(r"[\s\"“'’]*(?:the\s+)?(?:\w+\s+)?[\s\"“'’]*")
 _LONGEST = 14  # words; longer names are looked for by their own tokens only
 _PRONOUNS = frozenset({"I", "I'd", "I'll", "I'm", "I've", "I’d", "I’ll", "I’m", "I’ve"})
 
@@ -60,13 +64,21 @@ class Checker:
     Args:
         names: name of each item.
         values: attribute values as ``[column, value]``.
-        has: for each item the codes of its values (CSR rows).
+        has: for each item the codes of its values, as offsets and codes (CSR rows).
+        did: the word for what users do with items, such as "watched".
     """
 
-    def __init__(self, names: Sequence[str], values: Sequence[Sequence[str]], has: tuple[np.ndarray, np.ndarray]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        values: Sequence[Sequence[str]],
+        has: tuple[NDArray[np.integer], NDArray[np.integer]],
+        did: str,
+    ) -> None:
         self._names = names
         self._values = values
         self._offsets, self._codes = has
+        self._did = re.compile(rf"\b{re.escape(did)}\b", re.IGNORECASE)
         self._titles = {words(short) for name in names for short in names_of(name)}
         self._meanings: dict[Words, list[int]] = {}
         for code, (_, value) in enumerate(values):
@@ -85,8 +97,10 @@ class Checker:
         if not words(sentence):
             return Finding(sentence, failure="empty")
         masked, cited = ([s for s in spans if s[1] <= len(sentence)] for spans in (masked, cited))
-        if evidence.cited is not None and not cited:
+        if evidence.cited is not None and (not cited or not self._did.search(sentence)):
             return Finding(sentence, failure="missing_evidence")
+        if len(cited) > 1 or not self._touched(sentence, masked + cited) <= set(cited):
+            return Finding(sentence, failure="unsupported_claim")
         free = [m.span() for m in _WORD.finditer(sentence) if not _within(m.start(), masked + cited)]
         mentions, rest = self._mentions(sentence, free)
         stated = None
@@ -121,6 +135,21 @@ class Checker:
                 if spelt[i : i + len(wanted)] == wanted and not _within(span[0], found):
                     found.append(span)
         return found
+
+    def _touched(self, sentence: str, named: list[Span]) -> set[Span]:
+        """Return the names that the user is said to have touched.
+
+        That is the name which follows the verb at once (watched the movie "X"), else the last one
+        before it (X, which you watched).
+        """
+        out = set()
+        for match in self._did.finditer(sentence):
+            if _within(match.start(), named):
+                continue
+            after = [s for s in named if s[0] >= match.end() and _AT_ONCE.fullmatch(sentence[match.end() : s[0]])]
+            before = [s for s in named if s[1] <= match.start()]
+            out |= {min(after)} if after else {max(before)} if before else set()
+        return out
 
     def _mentions(self, sentence: str, free: list[Span]) -> tuple[list[tuple[Span, list[int]]], list[Span]]:
         """Return the attribute values in the free words, the longest first, and the words that are left."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llm4rec.core import Exchange
 from llm4rec.llm.values import ChatModel, Message, ScoreRequest
 from llm4rec.prompted.question import Question, Verdict
+from llm4rec.prompted.wording import messages, spelt
 
 
 def labels(k: int) -> tuple[str, ...]:
@@ -41,21 +42,23 @@ def _log_shares(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
 def rank(model: ChatModel, questions: Sequence[Question], render: Callable[..., str], permutations: int) -> list[Verdict]:
     """Rank each question's candidates by the mean log-share of their labels over several orders."""
     orders = [q.orders(permutations) for q in questions]
+    turns: list[tuple[Message, ...]] = []
     requests = []
     for question, rows in zip(questions, orders, strict=True):
         names = labels(len(question.candidates))
         for row in rows:
             listed = [(label, question.candidates[at]) for label, at in zip(names, row, strict=True)]
             prompt = render(history=question.history, request=question.request, candidates=listed)
-            requests.append(ScoreRequest((Message("user", prompt),), names))
-    replies = iter(zip(requests, model.score(requests), strict=True))
+            turns.append(messages(prompt))
+            requests.append(ScoreRequest(turns[-1], names))
+    replies = iter(zip(turns, requests, model.score(requests), strict=True))
     verdicts = []
     for rows in orders:
         scores = np.full(rows.shape, np.nan)
         failures: list[str] = []
         exchanges = []
         for at, row in enumerate(rows):
-            request, reply = next(replies)
+            asked, request, reply = next(replies)
             failure = reply.failure
             if failure is None:
                 logprobs = np.asarray(reply.logprobs, dtype=np.float64)
@@ -67,7 +70,7 @@ def rank(model: ChatModel, questions: Sequence[Question], render: Callable[..., 
             else:
                 failures.append(failure)
                 answer = reply.detail
-            exchanges.append(Exchange(request.prompt[0].content, answer, failure))  # type: ignore[union-attr]
+            exchanges.append(Exchange(spelt(asked), answer, failure))
         held = np.isfinite(scores)
         mean = np.where(held, scores, 0.0).sum(axis=0) / np.maximum(held.sum(axis=0), 1)
         verdicts.append(Verdict(np.where(held.any(axis=0), mean, np.nan), tuple(failures), tuple(exchanges)))

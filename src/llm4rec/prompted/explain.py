@@ -24,7 +24,7 @@ from llm4rec.prompted.check import Checker
 from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table
 from llm4rec.prompted.items import item_names
 from llm4rec.prompted.templated import EvidenceConfig, Sentences, choose, jaccard
-from llm4rec.prompted.wording import load_template
+from llm4rec.prompted.wording import load_template, messages, spelt
 
 _SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -47,7 +47,7 @@ class LLMExplainerConfig(EvidenceConfig):
     """"choose" for small models (evidence by likelihood, then one sentence), "json" for larger ones."""
     top: int = Field(3, ge=1)
     """Items of each list that the model explains; those behind them get the fixed sentence, without a call."""
-    prior_weight: float = Field(1.0, ge=0.0, le=2.0)
+    prior_weight: float = Field(0.5, ge=0.0, le=2.0)
     """Weight of an option's likelihood without the recommended item, which is subtracted ("choose")."""
     max_tokens: int = Field(48, ge=8)
     """Longest sentence in tokens ("choose"); "json" may use 32 more."""
@@ -120,7 +120,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         rank = np.arange(len(listed.values)) - np.repeat(listed.offsets[:-1], listed.lengths)
         asked = [at for at in np.flatnonzero(rank < c.top).tolist() if out[at].failure is None]
         drafts = [_Draft(base[at], self._options(pairs, at)) for at in asked]
-        checker = Checker(self.names_, self.values_, (self.attributes_.indptr, self.attributes_.indices))
+        checker = Checker(self.names_, self.values_, (self.attributes_.indptr, self.attributes_.indices), c.did)
         told = self._chosen(drafts, checker) if c.mode == "choose" else self._written(drafts, checker)
         for at, (draft, explanation) in zip(asked, told, strict=True):
             if explanation is None:
@@ -142,16 +142,15 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         drafts = self._pick(drafts, "cite", lambda draft: list(draft.options), self._cite)
         drafts = self._pick(drafts, "attribute", self._shared, self._state)
         open_ = [at for at, draft in enumerate(drafts) if draft.failure is None]
-        requests = [
-            ChatRequest((Message("user", self._ask("sentence", drafts[at])),), max_tokens=self.config.max_tokens)
-            for at in open_
-        ]
+        requests = [ChatRequest(self._ask("sentence", drafts[at]), max_tokens=self.config.max_tokens) for at in open_]
         replies = dict(zip(open_, self._model().chat(requests) if requests else [], strict=True))
         out: list[tuple[_Draft, Explanation | None]] = []
         for at, draft in enumerate(drafts):
             if at in replies:
                 reply = replies[at]
-                out.append(self._judged(draft.told(self._ask("sentence", draft), reply.text or reply.detail), reply, checker))
+                out.append(
+                    self._judged(draft.told(spelt(self._ask("sentence", draft)), reply.text or reply.detail), reply, checker)
+                )
             else:
                 out.append((draft, None))
         return out
@@ -213,8 +212,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             "value": e.value or "",
         }
 
-    def _ask(self, name: str, draft: _Draft) -> str:
-        return str(self._render[name](**self._words(draft)))
+    def _ask(self, name: str, draft: _Draft) -> tuple[Message, ...]:
+        return messages(self._render[name](**self._words(draft)))
 
     # -- json ---------------------------------------------------------------------------
     def _written(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
@@ -225,10 +224,10 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             values = [self.values_[code][1] for code in self._own(draft)]
             prompt = self._render["json"](cites=cites, values=values, item=self.names_[draft.evidence.item])
             bound = self.config.max_tokens + 32
-            requests.append(ChatRequest((Message("user", prompt),), schema=_SCHEMA, max_tokens=bound))
+            requests.append(ChatRequest(messages(prompt), schema=_SCHEMA, max_tokens=bound))
         out = []
         for draft, request, reply in zip(drafts, requests, self._model().chat(requests) if requests else [], strict=True):
-            draft = draft.told(request.messages[0].content, reply.text or reply.detail, reply.failure)
+            draft = draft.told(spelt(request.messages), reply.text or reply.detail, reply.failure)
             if reply.failure is None:
                 draft = self._resolved(draft, reply.value)
             sentence = reply if draft.failure else replace(reply, text=reply.value["sentence"])

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Exchange
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest
 from llm4rec.prompted.question import Question, Verdict
+from llm4rec.prompted.wording import messages, spelt
 
 
 def schema(k: int) -> Mapping[str, Any]:
@@ -39,7 +40,7 @@ def rank(
             listed = [(number, question.candidates[at]) for number, at in enumerate(row, start=1)]
             prompt = render(history=question.history, request=question.request, candidates=listed)
             bound = 8 * k + 32 if max_tokens is None else max_tokens
-            requests.append(ChatRequest((Message("user", prompt),), schema=schema(k), max_tokens=bound))
+            requests.append(ChatRequest(messages(prompt), schema=schema(k), max_tokens=bound))
     replies = iter(zip(requests, model.chat(requests), strict=True))
     verdicts = []
     for question, rows in zip(questions, orders, strict=True):
@@ -52,7 +53,7 @@ def rank(
             request, reply = next(replies)
             order, kinds = _order(reply, len(row))
             failures += kinds
-            exchanges.append(Exchange(request.messages[0].content, reply.text or reply.detail, kinds[0] if kinds else None))
+            exchanges.append(Exchange(spelt(request.messages), reply.text or reply.detail, kinds[0] if kinds else None))
             if len(order):
                 total[row] += borda(order, len(row))
                 named[row[order]] = True
