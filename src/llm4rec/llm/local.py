@@ -14,14 +14,12 @@ Weights are loaded at the first call that needs them: a run answered from the st
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,6 +27,7 @@ import numpy as np
 from llm4rec.core import ModelError
 from llm4rec.llm.structured import answered, schema_instruction
 from llm4rec.llm.values import ChatReply, ChatRequest, Message, ScoreReply, ScoreRequest, Usage
+from llm4rec.llm.weights import built_once, file_sha256, folder_sha256, located, native_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -39,32 +38,6 @@ Device = Literal["auto", "cpu", "cuda"]
 #: Prompts are padded to a multiple of this many tokens before they are decoded together.
 LENGTH_CLASS = 64
 _ROWS = 8  # rows of logits turned into log-probabilities at once: they then stay in the cache
-_MANIFEST = "converted.json"
-
-
-def native_bfloat16() -> bool:
-    """Does this processor multiply bfloat16 itself?  Elsewhere it is emulated, and slower than float32."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return False
-    return bool(flags & {"amx_bf16", "avx512_bf16", "bf16"})
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def folder_sha256(folder: Path) -> str:
-    """Return one hash of the names and contents of a folder's weights, tokenizer and configuration."""
-    digest = hashlib.sha256()
-    for path in sorted(
-        p for p in folder.iterdir() if p.suffix in {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
-    ):
-        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 @contextmanager
@@ -82,37 +55,19 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def convert_gguf(path: Path, cache: Path, sha256: str) -> Path:
-    """Return a folder of safetensors and tokenizer made from a GGUF file, once for each content.
-
-    Reading GGUF takes ten times as long as reading the folder.  The folder appears under its
-    final name only when it is complete, so a killed conversion leaves nothing behind that counts.
-    """
-    final = cache / f"{path.stem}-{sha256[:16]}"
-    if (final / _MANIFEST).is_file():
-        return final
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file as a folder of safetensors and tokenizer, which loads ten times as fast."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as work, _quiet_transformers():
-        folder = Path(work) / "model"
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    with _quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain numbers now; without this, transformers refuses to save them.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
-        (folder / _MANIFEST).write_text(json.dumps({"source": path.name, "sha256": sha256}) + "\n")
-        if final.exists() and not (final / _MANIFEST).is_file():
-            shutil.rmtree(final, ignore_errors=True)
-        try:
-            folder.rename(final)
-        except OSError:
-            if not (final / _MANIFEST).is_file():  # otherwise another process was faster
-                raise
-    return final
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
 class LocalModel:
@@ -145,21 +100,20 @@ class LocalModel:
         revision: str = "main",
         dtype: Dtype = "auto",
         device: Device = "auto",
-        batch: int = 8,
+        batch: int = 16,
         pack: int = 768,
     ) -> None:
         self.source, self.cache, self.revision = source, cache, revision
         self.dtype, self.device, self.batch, self.pack = dtype, device, batch, pack
-        path = Path(source)
-        self._path = path if path.exists() else None
-        self.name = name or (path.stem if path.suffix == ".gguf" else path.name if self._path else str(source))
+        # With known weights, a run answered from the store needs no file at all.
+        self._path = located(source) if weights is None or Path(source).exists() else None
         self._weights = weights
-        self.chunk = 4 * batch
-        if self._path is None and (path.suffix == ".gguf" or path.is_absolute() or str(source).count("/") > 1):
-            if weights is None:
-                raise ModelError("no such model file or folder", where=str(source))
-        elif self._path is not None and path.suffix == ".gguf" and cache is None:
+        path = self._path or Path(source)
+        self.name = name or (path.stem if path.suffix == ".gguf" else path.name if self._path else str(source))
+        self.chunk = 2 * batch
+        if path.suffix == ".gguf" and cache is None:
             raise ModelError("a GGUF file needs a folder to be converted into", where=str(source))
+        self._lock = RLock()
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -196,12 +150,14 @@ class LocalModel:
     # -- loading ------------------------------------------------------------------------
 
     def _folder(self) -> str:
-        if self._path is None:
+        path = self._path or located(self.source)
+        if path is None:
             return str(self.source)
-        if self._path.is_file():
-            assert self.cache is not None
-            return str(convert_gguf(self._path, self.cache, self._fingerprint))
-        return str(self._path)
+        if path.is_dir():
+            return str(path)
+        assert self.cache is not None
+        name = f"{path.stem}-{self._fingerprint[:16]}"
+        return str(built_once(self.cache, name, self._fingerprint, lambda folder: _convert(path, folder)))
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -279,7 +235,7 @@ class LocalModel:
         """
         import torch
 
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             return [self._score_one(request) for request in requests]
 
     def _score_one(self, request: ScoreRequest) -> ScoreReply:
@@ -397,7 +353,7 @@ class LocalModel:
         """Answer each request: greedy at temperature 0, else sampled under (seed, sample)."""
         import torch
 
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode():
             return answered(requests, self._complete)
 
     def _complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:

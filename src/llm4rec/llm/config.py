@@ -1,0 +1,165 @@
+"""What an ``[llm.NAME]`` table of an experiment says, and the model that it opens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from llm4rec.core import Config
+from llm4rec.llm.local import Device, Dtype, LocalModel
+from llm4rec.llm.prices import LOCAL, Price, known_price
+from llm4rec.llm.scripted import ScriptedModel
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest
+
+OPENAI = "https://api.openai.com/v1"
+Omittable = Literal["temperature", "seed", "max_tokens", "response_format"]
+
+
+class LLMConfig(Config):
+    """An ``[llm.NAME]`` table: which model, where, and how it is asked."""
+
+    # A key pasted into the wrong place must not come back in the message.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    backend: Literal["local", "server", "scripted"] = "local"
+    """``local`` runs in this process; ``server`` speaks the OpenAI protocol; ``scripted`` gives ``answers``."""
+    model: str = Field(default="smollm2-135m-instruct", min_length=1)
+    """Local: name of an asset, a ``.gguf`` file, a folder or a hub name.  Server: the model's name there."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Sets every request's temperature; unset, the component that asks decides."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Sets every request's bound on the answer, in tokens; unset, the component that asks decides."""
+
+    revision: str = "main"
+    """Local: revision of a hub name."""
+    dtype: Dtype = "auto"
+    """Local: precision; ``auto`` is bfloat16 where the processor or GPU has it natively, else float32."""
+    device: Device = "auto"
+    """Local: ``auto`` is the GPU if there is one."""
+    batch: int = Field(default=16, ge=1, le=1024)
+    """Local: rows decoded together."""
+    batch_tokens: int = Field(default=768, ge=16)
+    """Local: tokens of continuations scored together after one prompt."""
+
+    base_url: str = OPENAI
+    """Server: its address, up to and with ``/v1``."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Server: name of the environment variable that holds the key; the key itself stands nowhere else."""
+    concurrency: int = Field(default=8, ge=1, le=256)
+    """Server: requests under way at once."""
+    timeout: float = Field(default=120.0, gt=0)
+    """Server: seconds for one whole attempt, connection to last byte."""
+    retries: int = Field(default=4, ge=0, le=20)
+    """Server: further attempts after a time-out, a lost connection, 429 or 5xx."""
+    max_wait: float = Field(default=60.0, gt=0)
+    """Server: longest wait before an attempt, in seconds; a longer ``Retry-After`` ends the retries."""
+    top_logprobs: int = Field(default=20, ge=1, le=1000)
+    """Server: how many log-probabilities to ask for when labels are scored."""
+    omit: tuple[Omittable, ...] = ()
+    """Server: request fields that it refuses (an omitted ``response_format`` is put in words instead)."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Server: further fields of each request's body, such as ``reasoning_effort``."""
+
+    price_in: float | None = Field(default=None, ge=0)
+    """US dollars for a million tokens of prompt; unset, from the dated table, else unknown."""
+    price_out: float | None = Field(default=None, ge=0)
+    """US dollars for a million tokens of answer."""
+
+    answers: tuple[str, ...] = ()
+    """Scripted: given in turn, over and over."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", value):
+            raise ValueError("must be the name of an environment variable in capitals, never a key")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address such as http://localhost:8000/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password or query: the key belongs into the environment")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _prices_in_pairs(self) -> Self:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("price_in and price_out go together")
+        return self
+
+    @property
+    def price(self) -> Price | None:
+        """The tokens' price: of this table, else 0 in process, else of the dated table, else None."""
+        if self.price_in is not None and self.price_out is not None:
+            return Price(self.price_in, self.price_out, "the spec")
+        if self.backend != "server":
+            return LOCAL
+        return known_price(self.base_url, self.model)
+
+
+class _Fixed:
+    """A model whose temperature and answer length the spec has fixed; that is part of its identity."""
+
+    def __init__(self, model: ChatModel, fixed: Mapping[str, Any]) -> None:
+        self.model, self.fixed = model, dict(fixed)
+        self.chunk = getattr(model, "chunk", 32)
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {**self.model.identity, "fixed": self.fixed}
+
+    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        return self.model.chat([replace(request, **self.fixed) for request in requests])
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
+        return self.model.score(requests)
+
+
+def open_chat_model(
+    config: LLMConfig, *, source: Path | str | None = None, cache: Path | None = None, weights: str | None = None
+) -> ChatModel:
+    """Open what a table describes.  Nothing is loaded and nobody is asked before the first call.
+
+    Args:
+        config: the table.
+        source: local: where the model lies, if ``config.model`` names an asset; a ``.gguf`` file,
+            or a folder (which may hold one ``.gguf`` file and no weights besides).
+        cache: local: folder in which a GGUF file is converted, once.
+        weights: local: what identifies the weights where that is known (an asset's SHA-256); the
+            source need not exist then until a call misses the store.
+    """
+    model: ChatModel
+    if config.backend == "scripted":
+        model = ScriptedModel(config.answers, name=config.model, repeat=True)
+    elif config.backend == "server":
+        from llm4rec.llm.server import ServerModel
+
+        model = ServerModel(config)
+    else:
+        model = LocalModel(
+            source if source is not None else config.model,
+            cache=cache,
+            name=config.model if source is not None else None,
+            weights=weights,
+            revision=config.revision,
+            dtype=config.dtype,
+            device=config.device,
+            batch=config.batch,
+            pack=config.batch_tokens,
+        )
+    fixed = {k: v for k, v in (("temperature", config.temperature), ("max_tokens", config.max_tokens)) if v is not None}
+    return _Fixed(model, fixed) if fixed else model
