@@ -42,7 +42,9 @@ class HashEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32[n, dimension]: unit length, or all zero for a blank text."""
         vectors = np.zeros((len(texts), self._dimension), np.float64)
-        table = pl.DataFrame({"row": np.arange(len(texts)), "text": pl.Series(texts, dtype=pl.String).str.strip_chars()})
+        table = pl.DataFrame(
+            {"row": np.arange(len(texts)), "text": pl.Series([text.strip() for text in texts], dtype=pl.String)}
+        )
         whole = (pl.lit(self._prefix) + pl.col("text")).str.to_lowercase()
         words = table.filter(pl.col("text") != "").select("row", word=whole.str.extract_all(r"[\p{L}\p{M}\p{N}]+"), text=whole)
         # A text of signs alone counts as one word, so that only blank texts are zero.

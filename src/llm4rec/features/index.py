@@ -40,7 +40,7 @@ class IndexConfig(Config):
     neighbors: int = Field(default=32, ge=2)
     """HNSW: links of an item in the graph."""
 
-    build_width: int = Field(default=100, ge=1)
+    build_width: int = Field(default=64, ge=1)
     """HNSW: candidates looked at on inserting an item."""
 
     search_width: int = Field(default=64, ge=1)
@@ -126,7 +126,7 @@ class VectorIndex:
         lengths = np.linalg.norm(wide, axis=1)
         for size in np.unique(sizes):
             rows_of_size = np.flatnonzero(sizes == size)
-            step = max(1, _VALUES // max(int(size), (k + _SLACK) * wide.shape[1]))
+            step = max(1, _VALUES // max(1, int(size)))
             for start in range(0, len(rows_of_size), step):
                 rows = rows_of_size[start : start + step]
                 found = self._search(wide[rows], lengths[rows], int(size), k, exclude.take(rows))
@@ -141,13 +141,14 @@ class VectorIndex:
         units = queries / np.where(lengths > 0, lengths, 1.0)[:, None]
         near, at = self._index.search(units.astype(np.float32), size, params=self._parameters(size))
         pool = np.where(at < 0, -1, self.items[np.maximum(at, 0)]).astype(np.int32)
-        near[(pool < 0) | exclude.contains(pool, self.n_items)] = -np.inf
+        near[exclude.contains(pool, self.n_items)] = -np.inf
         pool = np.where(np.isneginf(near), -1, pool)
         order = np.argsort(-near, axis=1, kind="stable")[:, : k + _SLACK]
         pool, near = np.take_along_axis(pool, order, axis=1), np.take_along_axis(near, order, axis=1)
         lists = Lists.from_pools(pool, self._exact(queries, pool), k)
         if self.config.kind != "flat":
-            unsettled = np.flatnonzero(lists.lengths < np.minimum(k, self._left(exclude)))
+            # Less than the catalogue was asked for, so at least k items are not excluded.
+            unsettled = np.flatnonzero(lists.lengths < k)
             self.fallbacks += len(unsettled)
         else:
             # An item that FAISS left out scores at most as the last one kept, give or take
@@ -167,18 +168,13 @@ class VectorIndex:
         chunks = [np.arange(start, min(start + step, len(queries))) for start in range(0, len(queries), step)]
         return Lists.concatenate([Lists.from_scores(self.scores(queries[c]), k, exclude=exclude.take(c)) for c in chunks])
 
-    def _left(self, exclude: Ragged) -> NDArray[np.int64]:
-        """int64[n], how many items each question may still be given."""
-        held = np.zeros(self.n_items, bool)
-        held[self.items] = True
-        excluded = np.unique(exclude.rows * self.n_items + exclude.values)  # an item may be excluded twice
-        excluded = excluded[held[excluded % self.n_items]]
-        return len(self.items) - np.bincount(excluded // self.n_items, minlength=len(exclude))
-
     def _exact(self, queries: NDArray[np.float64], pool: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return float32[n, m], inner products with the pooled items; nan for pads."""
-        vectors = self.vectors[np.maximum(pool, 0)]  # [n, m, d]
-        scores = np.einsum("nd,nmd->nm", queries, vectors)  # in float64, as the queries are
+        scores = np.empty(pool.shape, np.float64)
+        step = max(1, _VALUES // max(1, pool.shape[1] * queries.shape[1]))
+        for rows in (slice(start, start + step) for start in range(0, len(pool), step)):
+            vectors = self.vectors[np.maximum(pool[rows], 0)]  # [n, m, d]
+            np.einsum("nd,nmd->nm", queries[rows], vectors, out=scores[rows])  # in float64, as the queries are
         return np.where(pool < 0, np.nan, scores).astype(np.float32)
 
     def _parameters(self, size: int) -> Any:

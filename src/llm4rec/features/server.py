@@ -72,6 +72,8 @@ class ServerEncoder:
         asked: dict[str, Any] = {"input": list(texts), "model": config.model, "encoding_format": "float"}
         if config.dimension is not None:
             asked["dimensions"] = config.dimension
+        if not os.environ.get(config.api_key_env):
+            asked["extra_headers"] = {"Authorization": openai.Omit()}
         for attempt in range(config.retries + 1):
             told = ""
             try:
@@ -113,13 +115,11 @@ class ServerEncoder:
         import openai
 
         config = self._config
-        key = os.environ.get(config.api_key_env)
         return openai.OpenAI(
             base_url=config.base_url,
-            api_key=key or "none",
+            api_key=os.environ.get(config.api_key_env) or "none",
             timeout=config.timeout,
             max_retries=0,
-            default_headers=None if key else {"Authorization": openai.Omit()},  # type: ignore[dict-item]
         )
 
     def _wrong(self, what: str, todo: str) -> ModelError:

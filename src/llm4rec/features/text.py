@@ -46,7 +46,7 @@ class ItemText:
     A value that is missing takes with it its label (``Genres: ``), the brackets that hold
     nothing else, and the separator before it: without a year the template above gives
     ``"Alien; Horror"``, without genres ``"Alien (1979)"``.  Values are never edited, apart from
-    runs of white space, which become one space.  Lists are joined with ``", "``; whole floats lose
+    runs of white space and control characters, which become one space.  Lists are joined with ``", "``; whole floats lose
     their ``.0``; nan, infinities, blank strings and empty lists count as missing.  ``{{`` and ``}}``
     stand for braces.  An item without any value gets the empty string.
 
@@ -189,7 +189,7 @@ def _scalar(kind: object, value: pl.Expr) -> pl.Expr:
         whole = value.is_finite() & (value == value.floor()) & (value.abs() < 2**53)
         number = pl.when(whole).then(value.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(value.cast(pl.String))
         return pl.when(value.is_finite()).then(number)
-    text = value.cast(pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
+    text = value.cast(pl.String).str.replace_all(r"[\s\p{Cc}]+", " ").str.strip_chars()
     return pl.when(text != "").then(text)
 
 
