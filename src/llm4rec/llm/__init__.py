@@ -1,8 +1,11 @@
 """Language models behind one seam: in process, on a server, or scripted; stored and metered."""
 
+from llm4rec.llm.answers import AnswerFailure, Ranking, read_ranking
 from llm4rec.llm.config import LLMConfig, open_chat_model
 from llm4rec.llm.meter import Metered, Tally
 from llm4rec.llm.prices import Price
+from llm4rec.llm.probe import probe
+from llm4rec.llm.prompts import Prompt, delimit, plain
 from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.store import Mode, Store, Stored
 from llm4rec.llm.values import (
@@ -18,7 +21,8 @@ from llm4rec.llm.values import (
 )
 
 __all__ = [
-    "ChatModel", "ChatReply", "ChatRequest", "FailureKind", "LLMConfig", "Message", "Metered", "Mode",
-    "Price", "Role", "ScoreReply", "ScoreRequest", "ScriptedModel", "Store", "Stored", "Tally", "Usage",
-    "open_chat_model",
+    "AnswerFailure", "ChatModel", "ChatReply", "ChatRequest", "FailureKind", "LLMConfig", "Message",
+    "Metered", "Mode", "Price", "Prompt", "Ranking", "Role", "ScoreReply", "ScoreRequest",
+    "ScriptedModel", "Store", "Stored", "Tally", "Usage", "delimit", "open_chat_model", "plain",
+    "probe", "read_ranking",
 ]  # fmt: skip

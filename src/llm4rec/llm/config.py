@@ -18,7 +18,7 @@ from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest
 
 OPENAI = "https://api.openai.com/v1"
-Omittable = Literal["temperature", "seed", "max_tokens", "response_format"]
+Omittable = Literal["temperature", "seed", "response_format"]
 
 
 class LLMConfig(Config):
@@ -61,6 +61,8 @@ class LLMConfig(Config):
     """Server: longest wait before an attempt, in seconds; a longer ``Retry-After`` ends the retries."""
     top_logprobs: int = Field(default=20, ge=1, le=1000)
     """Server: how many log-probabilities to ask for when labels are scored."""
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Server: what it calls the bound on an answer; OpenAI's reasoning models take the second name only."""
     omit: tuple[Omittable, ...] = ()
     """Server: request fields that it refuses (an omitted ``response_format`` is put in words instead)."""
     extra: dict[str, Any] = Field(default_factory=dict)

@@ -61,13 +61,18 @@ def _end(text: str, start: int) -> int:
     return -1
 
 
+def without_thoughts(text: str) -> str:
+    """Return an answer without the ``<think>`` part that reasoning models put before it."""
+    return _THOUGHT.sub(" ", text)
+
+
 def json_values(text: str) -> Iterator[Any]:
     """Yield the JSON objects and arrays that stand in a text (in prose, in code fences).
 
     A bracket that opens something broken is skipped as a whole: what is nested in a broken or
     cut value is never taken for the answer.
     """
-    text = _THOUGHT.sub(" ", text)
+    text = without_thoughts(text)
     at = 0
     while True:
         at = min((p for p in (text.find(b, at) for b in _OPEN) if p >= 0), default=-1)
