@@ -326,3 +326,22 @@ def test_without_an_llm_the_page_says_so() -> None:
 def test_scripts_and_styles_hold_no_address(html: str, page: Page) -> None:
     own = html[html.index("<style>") : html.index("</style>")] + page.scripts[-1][1]
     assert set(re.findall(r"https?://[^\s\"'`;]+", own)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
+
+
+def test_a_real_run_is_reported(log_folder: Path) -> None:
+    from llm4rec.experiment.run import run as run_experiment
+    from llm4rec.experiment.spec import read_spec
+
+    report = run_experiment(read_spec(log_folder / "spec.toml"), log_folder / "out")
+    data = Page(report.read_text(encoding="utf-8")).data
+    told = next(s for s in data["systems"] if s["name"] == "told")
+    assert told["llm"]
+    assert told["sampled"]
+    assert not told["metrics"]["all"]
+    assert [s["kind"] for s in told["stages"]] == ["retrieve", "rank"]
+    assert told["stages"][1]["given"] == 5
+    ranked = [one for one in data["cases"] if "told" in one["lists"]]
+    assert len(ranked) == sum(one["sample"] for one in data["cases"]) == 20
+    assert all(one["notes"]["told"] for one in ranked)
+    assert sum("explanations" in one for one in ranked) == 3
+    assert {s["name"] for s in data["systems"] if s["text"]} == {"text", "both", "told"}

@@ -85,6 +85,8 @@ def write_report(run: Path) -> Path:
         "primary": primary,
         "facts": _facts(environment, embedded["all"]),
         "findings": findings(systems, primary),
+        "rules": flat(environment.get("split") or {}),
+        "everything": flat(environment),
         "definitions": [(METRIC_NAMES[name], text) for name, text in DEFINITIONS.items()],
         "run_name": run.resolve().name,
     })  # fmt: skip
@@ -256,6 +258,16 @@ def _primary(head: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> s
 
 
 # -- the page -----------------------------------------------------------------------------
+def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+    """Nested tables as (dotted key, value) rows; what is None or empty is left out."""
+    if isinstance(value, Mapping):
+        return [row for k, v in value.items() for row in flat(v, f"{path}.{k}" if path else str(k))]
+    if isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        return [row for i, v in enumerate(value, 1) for row in flat(v, f"{path}.{i}")]
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    return [(path, text)] if text else []
+
+
 def _facts(environment: Mapping[str, Any], cases: int) -> list[tuple[str, str, str]]:
     """What was compared on what: (name, value, small print) for the head of the page."""
     data, split = _mapping(environment.get("dataset")), _mapping(environment.get("split"))
@@ -266,8 +278,10 @@ def _facts(environment: Mapping[str, Any], cases: int) -> list[tuple[str, str, s
     plain = {k: v for k, v in machine.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool) and v != ""}
     parts = [units.get(k, "{}").format(v) for k, v in plain.items()]
     started = str(environment.get("finished") or environment.get("started") or "")
-    rule = _mapping(split.get("rules"))
-    kind = next((str(rule[k]) for k in ("kind", "name", "rule", "split") if rule.get(k)), "")
+    rules = _mapping(split.get("rules"))
+    kind = str((_mapping(rules.get("split")) or rules).get("kind") or "")
+    tied = _number(_mapping(rules.get("test")).get("tied_cases"))
+    kind += "" if tied is None else f", {tied:,} with a tie in time for the last place"
     return [
         ("Data", str(data.get("name") or "unknown"), ", ".join(size) or "size not recorded"),
         ("Cases", f"{cases:,}", kind.replace("_", " ") or "split rule not recorded"),

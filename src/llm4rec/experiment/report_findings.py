@@ -109,8 +109,10 @@ def _price(llm: Mapping[str, Any], other: Mapping[str, Any] | None) -> dict[str,
     cost = llm["cost"]
     if queries and (cost["tokens_in"] or cost["tokens_out"]):
         parts.append(f"{((cost['tokens_in'] or 0) + (cost['tokens_out'] or 0)) / queries:,.0f} tokens a query")
-    known = cost["usd"] is not None and queries
-    parts.append(f"US$ {1000 * cost['usd'] / queries:,.2f} per 1,000 queries" if known else "money unknown (no price is set)")
+    if cost["usd"] is None or not queries:
+        parts.append("money unknown (no price is set)")
+    else:
+        parts.append(f"US$ {1000 * cost['usd'] / queries:,.2f} per 1,000 queries" if cost["usd"] else "no money by the call")
     answer = f"{seconds(ms / 1000)} a query" if ms is not None else "Time not recorded"
     return {
         "question": "What does it cost?",

@@ -190,6 +190,12 @@ function words(i, missing = "No text was recorded.") {
   return el("pre", { tabindex: 0, dir: "auto" }, DATA.texts[i]);
 }
 
+function tally(kinds) {
+  const times = new Map();
+  for (const kind of kinds) times.set(kind, (times.get(kind) || 0) + 1);
+  return [...times].map(([kind, n]) => kind.replaceAll("_", " ") + (n > 1 ? ` × ${n}` : "")).join(", ");
+}
+
 function exchanges(note) {
   const parts = note.exchanges.map(([prompt, answer, failure], i) => el("div", { class: "exchange" },
     el("h4", {}, note.exchanges.length > 1 ? `Prompt ${i + 1} of ${note.exchanges.length}` : "Prompt"), words(prompt), el("h4", {}, "Raw answer ", failure ? el("span", { class: "chip bad" }, failure) : null), words(answer, "The model gave no text.")));
@@ -229,7 +235,7 @@ function drawCase() {
     parts.push(el("h3", {}, "Lists of ", untrusted(s.label), known(seed) && s.seeds.length > 1 ? el("span", { class: "quiet small" }, ` seed ${seed}, the first of ${s.seeds.length}`) : null), stages(one, s));
     for (const note of (one.notes || {})[s.name] || []) {
       const stage = DATA.stages[note.stage];
-      if (note.failures.length) parts.push(el("p", { class: "callout" }, `${stage}: `, note.failures.map((f) => f.replaceAll("_", " ")).join(", ")));
+      if (note.failures.length) parts.push(el("p", { class: "callout" }, `${stage}: `, tally(note.failures)));
       if (note.dropped.length) parts.push(el("details", {}, el("summary", {}, `${note.dropped.length} items dropped by ${stage}`), el("ul", { class: "dropped" }, note.dropped.map(([i, reason]) => el("li", {}, untrusted(title(i)), el("span", { class: "quiet" }, ` ${reason}`))))));
       if (note.exchanges.length) parts.push(el("h3", {}, `What the model was asked by ${stage}`), ...exchanges(note).filter(Boolean));
     }

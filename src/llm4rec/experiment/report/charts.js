@@ -27,7 +27,7 @@ function place(points, all, frame, width) {
 
 function scatter({ title, small, points, xName, xFormat, yName, note }) {
   const frees = points.filter((p) => !p.x).length;
-  if (frees > 4) note = `The ${frees} systems in the strip on the left call no language model; hover or focus a mark to see which it is. ${note || ""}`;
+  if (frees > 4) note = `The ${frees} systems in the strip on the left have no such cost; hover or focus a mark to see which it is. ${note || ""}`;
   const plot = svg("svg", { class: "plot", role: "group" });
   const figure = el("figure", { class: "chart" }, el("figcaption", {}, title, el("small", {}, small)), plot, note ? el("p", { class: "note" }, note) : null);
   const pen = document.createElement("canvas").getContext("2d");
@@ -107,12 +107,12 @@ function drawCost() {
     const priced = paid.filter((s) => known(s.cost.usd) && queries(s));
     const unpriced = paid.filter((s) => !priced.includes(s)).map((s) => s.label).join(", ");
     if (!paid.length) charts.push(el("p", { class: "note" }, HAS_SAMPLE ? "No system of this table calls a language model, so none costs money by the call. Choose the sample to see those that do." : "No system of this run calls a language model, so none costs money by the call."));
-    else if (priced.length) charts.push(scatter({ ...shared, title: "Accuracy against money", xName: "US$ per 1,000 queries", xFormat: (x) => `$${short(x)}`,
+    else if (priced.some((s) => s.cost.usd > 0)) charts.push(scatter({ ...shared, title: "Accuracy against money", xName: "US$ per 1,000 queries", xFormat: (x) => `$${short(x)}`,
       points: systems.filter((s) => !paid.includes(s) || priced.includes(s)).map((s) => { const x = priced.includes(s) ? (1000 * s.cost.usd) / queries(s) : 0; return { s, figure: figureOf(s), x, shown: dollars(x) }; }),
       note: unpriced ? `Money unknown, so left out: ${unpriced}.` : null }));
     else charts.push(scatter({ ...shared, title: "Accuracy against tokens", xName: "LLM tokens per query", xFormat: large,
       points: systems.filter((s) => !paid.includes(s) || tokens(s)).map((s) => { const x = paid.includes(s) ? tokens(s) / (queries(s) || 1) : 0; return { s, figure: figureOf(s), x, shown: large(x) }; }),
-      note: `Money is unknown: no price is set for the language models of this run, and one that runs on your own machine has none. Tokens stand in for it. ${paid.filter((s) => !tokens(s)).map((s) => s.label).join(", ") ? `No tokens recorded for ${paid.filter((s) => !tokens(s)).map((s) => s.label).join(", ")}.` : ""}` }));
+      note: `${priced.length ? "No call of this run cost money." : "Money is unknown: no price is set for the language models of this run."} Tokens stand in for it. ${paid.filter((s) => !tokens(s)).map((s) => s.label).join(", ") ? `No tokens recorded for ${paid.filter((s) => !tokens(s)).map((s) => s.label).join(", ")}.` : ""}` }));
     $("cost-charts").replaceChildren(...charts);
   };
   if (PARTS.length > 1) $("cost-tools").append(choice("Cases", [...PARTS].reverse().map((p) => [p, partName(p)]), part.now, (p) => { part.now = p; draw(); }));
@@ -168,11 +168,16 @@ function matrix(systems) {
 }
 
 // -- cascades --------------------------------------------------------------------------------------
+// What a perfect ranker would reach on the items that it is given, with one true item a case; what
+// stands below them keeps its place and its share of the metric.
 function ceiling(stages, at) {
   const given = stages[at - 1];
   const recalls = Object.keys(given.metrics).filter((m) => m.startsWith("recall@")).sort((a, b) => b.split("@")[1] - a.split("@")[1]);
   const fits = recalls.find((m) => Number(m.split("@")[1]) <= (stages[at].given || stages[at].depth || given.depth || Infinity));
-  return fits ? { metric: fits, value: given.metrics[fits] } : null;
+  if (!fits) return null;
+  const [name, k] = DATA.primary.split("@");
+  const below = Number(fits.split("@")[1]) < Number(k) ? given.metrics[DATA.primary] - given.metrics[`${name}@${fits.split("@")[1]}`] : 0;
+  return { metric: fits, recall: given.metrics[fits], value: given.metrics[fits] + (below > 0 ? below : 0) };
 }
 
 function cascade(s) {
@@ -185,7 +190,7 @@ function cascade(s) {
   const words = [];
   const strong = (text) => el("strong", {}, text);
   if (at < 0) words.push("No ranker: the lists are fused, and stand as they are.");
-  if (top) words.push("The candidates that the ranker is given hold ", strong(`${(100 * top.value).toFixed(1)} %`), ` of the truth (${metricName(top.metric)}). `);
+  if (top) words.push("The candidates that the ranker is given hold ", strong(`${(100 * top.recall).toFixed(1)} %`), ` of the truth (${metricName(top.metric)}). `);
   if (known(came) && known(made)) {
     words.push(`Before ranking ${metricName(metric)} is ${fixed(came)}, after it `, strong(fixed(made)), ` (${signed(made - came)}). `);
     const room = top ? top.value - came : 0;
@@ -203,8 +208,8 @@ function cascade(s) {
       el("div", { class: "bullet-axis", "aria-hidden": "true" }, label("0", 0, "start"), label(`${came <= made ? "before" : "after"} ${fixed(Math.min(came, made), 3)}`, Math.min(came, made), "edge"), label(`${came <= made ? "after" : "before"} ${fixed(Math.max(came, made), 3)}`, Math.max(came, made), "start"), label(`ceiling ${fixed(top.value, 3)}`, top.value, "edge wide")),
     ]);
   }
-  const metrics = [...new Set(s.stages.flatMap((stage) => Object.keys(stage.metrics)))].sort((a, b) => DATA.metrics.indexOf(a) - DATA.metrics.indexOf(b));
-  const rows = s.stages.map((stage) => el("tr", {}, el("th", { scope: "row" }, stage.stage), el("td", { class: "l" }, stage.kind), el("td", {}, count(stage.depth)), metrics.map((m) => el("td", {}, fixed(stage.metrics[m])))));
+  const metrics = [...new Set(s.stages.flatMap((stage) => Object.keys(stage.metrics)))].filter((m) => m === metric || m.startsWith("recall@")).sort((a, b) => DATA.metrics.indexOf(a) - DATA.metrics.indexOf(b));
+  const rows = s.stages.map((stage) => el("tr", {}, el("th", { scope: "row" }, stage.stage), el("td", { class: "l" }, stage.kind), el("td", {}, count(stage.kind === "rank" && stage.given ? stage.given : stage.depth)), metrics.map((m) => el("td", {}, fixed(stage.metrics[m])))));
   const table = el("table", {}, el("thead", {}, el("tr", {}, ["Stage", "Kind", "Depth", ...metrics.map(metricName)].map((h, i) => el("th", { scope: "col", class: i < 2 ? "l" : null }, h)))), el("tbody", {}, rows));
   return fill(box, [el("details", { open: true }, el("summary", {}, "Each stage"), region(`Stages of ${s.label}`, table))]);
 }

@@ -84,10 +84,15 @@ function secondary(part) {
   return [...new Set(wanted)].filter((m) => !(m.startsWith("hit@") && wanted.includes(m.replace("hit@", "recall@")) && single(m))).slice(0, inPart(part).some((s) => s.llm) ? 1 : 3);
 }
 
-function significance(s, reference) {
+// Only a test on the very cases of this table counts in it; without one the plain difference is shown.
+function significance(s, reference, part) {
   if (!reference || s === reference) return { rank: 0, node: el("span", { class: "quiet" }, reference ? "reference" : "–") };
-  const d = board.metric === DATA.primary ? paired(s, reference) : null;
-  if (!d) return { rank: null, node: el("span", { class: "quiet" }, board.metric === DATA.primary ? "untested" : "–") };
+  const tested = board.metric === DATA.primary ? paired(s, reference) : null;
+  const d = tested && (!known(tested.n) || tested.n === partSize(part)) ? tested : null;
+  if (!d) {
+    const plain = mean(s, part, board.metric) - mean(reference, part, board.metric);
+    return { rank: plain, node: tip(el("span", { class: "quiet", tabindex: 0 }, signed(plain)), `${s.label} − ${reference.label}: not tested for this metric on these cases`) };
+  }
   const sure = clear(d);
   const word = !sure ? "not told apart" : d.difference > 0 ? "better" : "worse";
   const sign = !sure ? "≈" : d.difference > 0 ? "▲" : "▼";
@@ -101,7 +106,8 @@ function leaderboardOf(part) {
   if (!rows.length) return null;
   const top = best(rows.filter((s) => !s.control), part, metric);
   const chosen = BY_NAME.get(board.reference);
-  const reference = chosen && chosen.metrics[part][metric] ? chosen : top;
+  const sampled = part === "sample" && HAS_ALL ? best(rows.filter((s) => s.sampled && !s.control), part, metric) : null;
+  const reference = chosen && chosen.metrics[part][metric] ? chosen : sampled || top;
   const scale = scaleFor(rows.map((s) => s.metrics[part][metric]));
   const costly = rows.some((s) => s.cost.calls || s.cost.cached || s.llm);
   const leads = new Map(secondary(part).map((m) => [m, best(rows.filter((s) => !s.control), part, m)]));
@@ -113,7 +119,7 @@ function leaderboardOf(part) {
       const cell = el("div", { class: "meter", tabindex: 0 }, el("b", { class: s === top ? "lead" : "" }, fixed(f.mean)), track(scale, f, s, { bar: true }), el("span", { class: "unseen" }, `interval ${span(f)}`));
       return tip(cell, `${s.label}: ${metricName(metric)} ${fixed(f.mean)}\n95 % interval ${span(f)}\n${count(f.n)} cases${known(deviation) ? `\nstandard deviation over seeds ${fixed(deviation)}` : ""}`);
     } },
-    { name: reference && reference !== top ? "vs reference" : "vs best", title: reference ? `Paired difference to ${reference.label}` : null, value: (s) => significance(s, reference).rank, cell: (s) => significance(s, reference).node },
+    { name: reference === chosen ? "vs reference" : reference === top ? "vs best" : "vs best LLM", title: reference ? `Paired difference to ${reference.label}` : null, value: (s) => significance(s, reference, part).rank, cell: (s) => significance(s, reference, part).node },
     ...[...leads].map(([m, lead]) => ({ name: metricName(m), value: (s) => mean(s, part, m), cell: (s) => el("span", { class: lead === s ? "lead" : null }, fixed(mean(s, part, m))) })),
     { name: "Fit", title: "Wall time of training", descending: false, value: (s) => s.fit_seconds, cell: (s) => seconds(s.fit_seconds) },
     { name: "Per query", title: "Wall time of one query, in a batch", descending: false, value: (s) => s.ms_per_query, cell: (s) => seconds(known(s.ms_per_query) ? s.ms_per_query / 1000 : null) },
@@ -162,7 +168,7 @@ function drawLeaderboard() {
   }
   fill($("board-tools"), [
     chooser("Metric", DATA.metrics.map((m) => [m, metricName(m)]), board.metric, (m) => { board.metric = m; drawBoards(); }),
-    chooser("Compare with", [["", "best of each table"], ...SYSTEMS.map((s) => [s.name, s.label])], "", (name) => { board.reference = name; drawBoards(); }),
+    chooser("Compare with", [["", HAS_ALL && HAS_SAMPLE ? "the best; in the sample the best LLM" : "the best"], ...SYSTEMS.map((s) => [s.name, s.label])], "", (name) => { board.reference = name; drawBoards(); }),
   ]);
   drawBoards();
   $("boards").after(notes());
