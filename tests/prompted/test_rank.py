@@ -260,7 +260,7 @@ WRONG = {
     "broken": ('{"order": [3, 1, ', "unreadable"),
     "strings": ('{"order": ["three"]}', "schema"),
     "nothing named": ('{"order": []}', "schema"),
-    "another key": ('{"ranking": [1, 2]}', "schema"),
+    "two orders": ('{"order": [1, 2]} or rather {"order": [2, 1]}', "unreadable"),
     "refused": (ChatReply("I am sorry.", failure="refused"), "refused"),
     "truncated": (ChatReply('{"order": [1, 2', failure="truncated"), "truncated"),
     "unreachable": (ChatReply("", failure="unreachable", detail="no connection"), "unreachable"),
@@ -277,6 +277,18 @@ def test_unusable_orders_are_counted_and_leave_equal_scores(case: str) -> None:
         assert len(note.exchanges) == 2
         assert {exchange.failure for exchange in note.exchanges} == {kind}
         assert len(set(scores.tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", ["3 > 1 > 2", '{"ranking": [3, 1, 2]}', "3, 1, 2", "1. [3]\n2. [1]\n3. [2]", "```json\n[3, 1, 2]\n```"]
+)
+def test_orders_in_other_forms_are_read(answer: str) -> None:
+    ranked = ranker(ScriptedModel(lambda request: answer), scoring="generate", permutations=1).rank(CASES.queries, pools(3))
+    assert ranked.notes is not None
+    for note, row in zip(ranked.notes, ranked.items, strict=True):
+        assert note.failures == ()
+        shown = listed(note.exchanges[0].prompt)
+        assert names_of(row) == [shown[2], shown[0], shown[1]]
 
 
 def test_gaps_duplicates_and_unknown_numbers_are_counted() -> None:

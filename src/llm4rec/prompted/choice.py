@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llm4rec.core import Exchange
 from llm4rec.llm.values import ChatModel, Message, ScoreRequest
 from llm4rec.prompted.question import Question, Verdict
-from llm4rec.prompted.wording import messages, spelt
+from llm4rec.prompted.wording import spelt
 
 
 def labels(k: int) -> tuple[str, ...]:
@@ -39,7 +39,9 @@ def _log_shares(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(logprobs - top - np.log(np.exp(known - top).sum()), dtype=np.float64)
 
 
-def rank(model: ChatModel, questions: Sequence[Question], render: Callable[..., str], permutations: int) -> list[Verdict]:
+def rank(
+    model: ChatModel, questions: Sequence[Question], converse: Callable[..., tuple[Message, ...]], permutations: int
+) -> list[Verdict]:
     """Rank each question's candidates by the mean log-share of their labels over several orders."""
     orders = [q.orders(permutations) for q in questions]
     turns: list[tuple[Message, ...]] = []
@@ -48,8 +50,7 @@ def rank(model: ChatModel, questions: Sequence[Question], render: Callable[..., 
         names = labels(len(question.candidates))
         for row in rows:
             listed = [(label, question.candidates[at]) for label, at in zip(names, row, strict=True)]
-            prompt = render(history=question.history, request=question.request, candidates=listed)
-            turns.append(messages(prompt))
+            turns.append(converse(history=question.history, request=question.request, candidates=listed))
             requests.append(ScoreRequest(turns[-1], names))
     replies = iter(zip(turns, requests, model.score(requests), strict=True))
     verdicts = []

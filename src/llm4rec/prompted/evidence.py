@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llm4rec.core import Claim, Lists, Queries, SpecError, did_you_mean
 from llm4rec.core.columns import ITEM
-from llm4rec.prompted.items import one_line
+from llm4rec.llm.prompts import plain
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -83,7 +83,7 @@ def attribute_table(table: pl.DataFrame, columns: Sequence[str]) -> tuple[csr_ma
             )
         held = held.select(ITEM, pl.col("value").cast(pl.String).str.strip_chars()).drop_nulls().unique(maintain_order=True)
         held = held.filter(pl.col("value").str.len_chars().is_between(1, _LONGEST_VALUE))
-        names = sorted(value for value in held["value"].unique() if one_line(value, _LONGEST_VALUE) == value)
+        names = sorted(value for value in held["value"].unique() if plain(value, _LONGEST_VALUE) == value)
         at = {value: len(values) + i for i, value in enumerate(names)}
         held = held.filter(pl.col("value").is_in(names))
         rows.append(held[ITEM].to_numpy())

@@ -24,7 +24,7 @@ from llm4rec.prompted.check import Checker
 from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table
 from llm4rec.prompted.items import item_names
 from llm4rec.prompted.templated import EvidenceConfig, Sentences, choose, jaccard
-from llm4rec.prompted.wording import load_template, messages, spelt
+from llm4rec.prompted.wording import load_prompt, spelt
 
 _SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -45,6 +45,8 @@ class LLMExplainerConfig(EvidenceConfig):
     """Name of the language model among the run's resources."""
     mode: Literal["choose", "json"] = "choose"
     """"choose" for small models (evidence by likelihood, then one sentence), "json" for larger ones."""
+    template: str | None = None
+    """Path of a jinja template that replaces the built-in one of the chosen mode."""
     top: int = Field(3, ge=1)
     """Items of each list that the model explains; those behind them get the fixed sentence, without a call."""
     prior_weight: float = Field(0.5, ge=0.0, le=2.0)
@@ -88,10 +90,12 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         super().__init__(config)
         self._llm = llm
         c = self.config
-        self._render = {
-            name: partial(load_template(name).render, thing=c.thing, did=c.did)
-            for name in ("cite", "attribute", "sentence", "json")
+        words = {"thing": c.thing, "did": c.did}
+        self._cites = {
+            "cite": partial(load_prompt("cite").text, **words),
+            "attribute": partial(load_prompt("attribute").text, **words),
         }
+        self._asks = partial(load_prompt("sentence" if c.mode == "choose" else "json", c.template).messages, **words)
         self._names: dict[str, likelihood.Names] = {}
 
     @classmethod
@@ -142,15 +146,13 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         drafts = self._pick(drafts, "cite", lambda draft: list(draft.options), self._cite)
         drafts = self._pick(drafts, "attribute", self._shared, self._state)
         open_ = [at for at, draft in enumerate(drafts) if draft.failure is None]
-        requests = [ChatRequest(self._ask("sentence", drafts[at]), max_tokens=self.config.max_tokens) for at in open_]
+        requests = [ChatRequest(self._ask(drafts[at]), max_tokens=self.config.max_tokens) for at in open_]
         replies = dict(zip(open_, self._model().chat(requests) if requests else [], strict=True))
         out: list[tuple[_Draft, Explanation | None]] = []
         for at, draft in enumerate(drafts):
             if at in replies:
                 reply = replies[at]
-                out.append(
-                    self._judged(draft.told(spelt(self._ask("sentence", draft)), reply.text or reply.detail), reply, checker)
-                )
+                out.append(self._judged(draft.told(spelt(self._ask(draft)), reply.text or reply.detail), reply, checker))
             else:
                 out.append((draft, None))
         return out
@@ -166,7 +168,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         weight, names = self.config.prior_weight, self._offered(name)
         offered: list[Sequence[int]] = [offers(draft) if draft.failure is None else () for draft in drafts]
         asked = [at for at, offer in enumerate(offered) if len(offer) > 1]
-        wordings = [likelihood.Wording.of(self._render[name], **self._words(drafts[at])) for at in asked]
+        wordings = [likelihood.Wording.of(self._cites[name], **self._words(drafts[at])) for at in asked]
         rows = [np.array(offered[at], dtype=np.int64) for at in asked]
         answers = likelihood.ask(self._model(), names, wordings, rows, alone=weight > 0) if asked else []
         out = [take(draft, offer[0]) if len(offer) == 1 else draft for draft, offer in zip(drafts, offered, strict=True)]
@@ -181,7 +183,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
     def _offered(self, name: str) -> likelihood.Names:
         """Return what the named prompt may choose from: items to cite, or attribute values."""
         if name not in self._names:
-            alone = likelihood.Wording.of(self._render[name], item="", cited="")
+            alone = likelihood.Wording.of(self._cites[name], item="", cited="")
             if name == "cite":
                 self._names[name] = likelihood.Names(self.names_, alone, self.order_)
             else:
@@ -212,8 +214,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             "value": e.value or "",
         }
 
-    def _ask(self, name: str, draft: _Draft) -> tuple[Message, ...]:
-        return messages(self._render[name](**self._words(draft)))
+    def _ask(self, draft: _Draft) -> tuple[Message, ...]:
+        return self._asks(**self._words(draft))
 
     # -- json ---------------------------------------------------------------------------
     def _written(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
@@ -222,9 +224,9 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         for draft in drafts:
             cites = [self.names_[cited] for cited in draft.options]
             values = [self.values_[code][1] for code in self._own(draft)]
-            prompt = self._render["json"](cites=cites, values=values, item=self.names_[draft.evidence.item])
+            turns = self._asks(cites=cites, values=values, item=self.names_[draft.evidence.item])
             bound = self.config.max_tokens + 32
-            requests.append(ChatRequest(messages(prompt), schema=_SCHEMA, max_tokens=bound))
+            requests.append(ChatRequest(turns, schema=_SCHEMA, max_tokens=bound))
         out = []
         for draft, request, reply in zip(drafts, requests, self._model().chat(requests) if requests else [], strict=True):
             draft = draft.told(spelt(request.messages), reply.text or reply.detail, reply.failure)

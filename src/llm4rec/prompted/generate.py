@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Exchange
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest
+from llm4rec.llm.answers import read_ranking
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
 from llm4rec.prompted.question import Question, Verdict
-from llm4rec.prompted.wording import messages, spelt
+from llm4rec.prompted.wording import spelt
 
 
 def schema(k: int) -> Mapping[str, Any]:
@@ -29,7 +30,11 @@ def schema(k: int) -> Mapping[str, Any]:
 
 
 def rank(
-    model: ChatModel, questions: Sequence[Question], render: Callable[..., str], permutations: int, max_tokens: int | None
+    model: ChatModel,
+    questions: Sequence[Question],
+    converse: Callable[..., tuple[Message, ...]],
+    permutations: int,
+    max_tokens: int | None,
 ) -> list[Verdict]:
     """Rank each question's candidates by the mean Borda score of the orders that were written."""
     orders = [q.orders(permutations) for q in questions]
@@ -38,9 +43,9 @@ def rank(
         k = len(question.candidates)
         for row in rows:
             listed = [(number, question.candidates[at]) for number, at in enumerate(row, start=1)]
-            prompt = render(history=question.history, request=question.request, candidates=listed)
+            turns = converse(history=question.history, request=question.request, candidates=listed)
             bound = 8 * k + 32 if max_tokens is None else max_tokens
-            requests.append(ChatRequest(messages(prompt), schema=schema(k), max_tokens=bound))
+            requests.append(ChatRequest(turns, schema=schema(k), max_tokens=bound))
     replies = iter(zip(requests, model.chat(requests), strict=True))
     verdicts = []
     for question, rows in zip(questions, orders, strict=True):
@@ -76,6 +81,10 @@ def borda(order: NDArray[np.int64], k: int) -> NDArray[np.float64]:
 
 def _order(reply: ChatReply, k: int) -> tuple[NDArray[np.int64], list[str]]:
     """Return the slots that an answer names, best first, and the kinds of what is wrong with it."""
+    if reply.failure in ("unreadable", "schema"):  # not the asked form, but perhaps a plain list of numbers
+        ranking = read_ranking(reply.text, k)
+        if ranking.order:
+            return np.array(ranking.order, dtype=np.int64), list(ranking.failures)
     if reply.failure is not None:
         return np.empty(0, np.int64), [reply.failure]
     numbers = [int(number) for number in reply.value["order"]]

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 
 import polars as pl
 
 from llm4rec.features.text import ItemText
+from llm4rec.llm.prompts import plain
 
 # Catalogues sort titles by their first real word: "Godfather, The"; people and their texts do not.
 _SORTED_TITLE = re.compile(
     r"^(?P<title>[^()]+), (?P<article>The|A|An|Le|La|Les|L'|Il|El|Lo|Los|Las|Der|Die|Das)(?P<rest>(?: \(.*)?)$"
 )
-
-
-def one_line(text: str, max_chars: int) -> str:
-    """Return the text without control characters and line breaks, cut to ``max_chars``.
-
-    What cannot be seen (controls, surrogates, direction marks and other format characters) becomes
-    a space, and white space is collapsed, so that a title can neither open a new line of a
-    prompt nor hide words in it.
-    """
-    seen = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
-    return " ".join(seen.split())[:max_chars].rstrip()
 
 
 def spoken(title: str) -> str:
@@ -47,7 +36,7 @@ def item_names(table: pl.DataFrame, template: str, *, max_chars: int, articles: 
     Raises:
         SpecError: for a template that names unknown columns.
     """
-    names = [one_line(text, max_chars) for text in ItemText(template).render(table)]
+    names = [plain(text, max_chars) for text in ItemText(template).render(table)]
     if articles:
         names = [spoken(name) for name in names]
     return [name or f"item {at}" for at, name in enumerate(names)]

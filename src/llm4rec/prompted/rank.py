@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Cases, Component, Config, Dataset, Lists, ModelError, Note, Queries, Resources
+from llm4rec.llm.prompts import plain
 from llm4rec.llm.values import ChatModel
 from llm4rec.prompted import choice, generate, likelihood
-from llm4rec.prompted.items import item_names, one_line
+from llm4rec.prompted.items import item_names
 from llm4rec.prompted.question import Question, Verdict
-from llm4rec.prompted.wording import load_template
+from llm4rec.prompted.wording import load_prompt
 
 #: Prior weights among which ``prior_weight = "auto"`` chooses.
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -33,7 +34,7 @@ class LLMRankerConfig(Config):
     title, with the year where there is one (a small model ranks far better with it)."""
     articles: bool = True
     """Move a trailing article to the front: "Godfather, The" becomes "The Godfather"."""
-    max_chars: int = Field(100, ge=8, le=1000)
+    max_chars: int = Field(100, ge=8, le=200)
     """Longest name of an item in a prompt, in characters."""
     things: str = "movies"
     """What the items are, in the plural."""
@@ -78,9 +79,9 @@ class LLMRanker(Component[LLMRankerConfig]):
     def __init__(self, config: LLMRankerConfig | None = None, llm: ChatModel | None = None) -> None:
         super().__init__(config)
         self._llm = llm
-        self._render = partial(
-            load_template(self.config.scoring, self.config.template).render, things=self.config.things, did=self.config.did
-        )
+        prompt = load_prompt(self.config.scoring, self.config.template)
+        words = {"things": self.config.things, "did": self.config.did}
+        self._text, self._messages = partial(prompt.text, **words), partial(prompt.messages, **words)
         self._names: likelihood.Names | None = None
 
     @classmethod
@@ -150,9 +151,9 @@ class LLMRanker(Component[LLMRankerConfig]):
         if not questions:
             return []
         if c.scoring == "choice":
-            return choice.rank(model, questions, self._render, c.permutations)
+            return choice.rank(model, questions, self._messages, c.permutations)
         if c.scoring == "generate":
-            return generate.rank(model, questions, self._render, c.permutations, c.max_tokens)
+            return generate.rank(model, questions, self._messages, c.permutations, c.max_tokens)
         answers = self._likelihoods(questions, pools, alone=self.prior_weight_ > 0)
         mean = c.normalise == "mean"
         return [likelihood.verdict(q, a, self.prior_weight_, mean=mean) for q, a in zip(questions, answers, strict=True)]
@@ -161,9 +162,9 @@ class LLMRanker(Component[LLMRankerConfig]):
         self, questions: list[Question], pools: list[NDArray[Any]], *, alone: bool
     ) -> list[likelihood.Likelihoods]:
         if self._names is None:
-            without = likelihood.Wording.of(self._render, history=(), request="")
+            without = likelihood.Wording.of(self._text, history=(), request="")
             self._names = likelihood.Names(self.names_, without, self.order_)
-        wordings = [likelihood.Wording.of(self._render, history=q.history, request=q.request) for q in questions]
+        wordings = [likelihood.Wording.of(self._text, history=q.history, request=q.request) for q in questions]
         return likelihood.ask(self._model(), self._names, wordings, pools, alone=alone)
 
     def _placed(self, question: Question, verdict: Verdict, pool: NDArray[np.int32]) -> tuple[NDArray[np.float64], Note]:
@@ -185,7 +186,7 @@ class LLMRanker(Component[LLMRankerConfig]):
         return Question.of(
             tuple(names[int(i)] for i in history[max(0, len(history) - c.history) :]),
             tuple(names[int(i)] for i in pool),
-            one_line(queries.texts[row], 10 * c.max_chars) if queries.texts else "",
+            plain(queries.texts[row], 10 * c.max_chars) if queries.texts else "",
             int(queries.times[row]),
             c.seed,
         )

@@ -26,7 +26,7 @@ class EvidenceConfig(Config):
     """Template of an item's name in a sentence, over the columns of the item table."""
     articles: bool = True
     """Move a trailing article to the front: "Godfather, The" becomes "The Godfather"."""
-    max_chars: int = Field(100, ge=8, le=1000)
+    max_chars: int = Field(100, ge=8, le=200)
     """Longest name of an item, in characters."""
     thing: str = "movie"
     """What an item is, in the singular."""
