@@ -27,6 +27,7 @@ from llm4rec.features.index import IndexConfig, VectorIndex
 from llm4rec.features.reduce import DEFAULT_TEMPLATE, item_vectors
 
 _DAY = 86_400  # seconds
+_LAST = 10  # items of a plain mean: with more of them, it tells no user from another
 
 
 class TextRetrieverConfig(Config):
@@ -42,11 +43,12 @@ class TextRetrieverConfig(Config):
     """Subtract the mean of the items' vectors before comparing.  What all texts share (form,
     domain) then no longer counts as likeness."""
 
-    profile: Literal["mean", "decay"] = "mean"
+    profile: Literal["mean", "decay"] = "decay"
     """User vector: plain mean of the items' vectors, or one in which older items weigh less."""
 
-    last: int = Field(default=10, ge=0)
-    """How many of the latest items make the user vector; 0 takes all."""
+    last: int | None = Field(default=None, ge=0)
+    """How many of the latest items make the user vector; 0 takes all.  None takes 10 for ``mean``
+    and all for ``decay``."""
 
     half_life: float = Field(default=5.0, gt=0)
     """``decay``: the age at which an item weighs half as much as the latest one."""
@@ -140,8 +142,9 @@ class TextRetriever(ScoringComponent[TextRetrieverConfig]):
         from scipy import sparse
 
         config = self.config
-        at = queries.history.positions(np.arange(len(queries)), config.last or None)
-        kept = queries.history.last(config.last) if config.last else queries.history
+        last = {"mean": _LAST, "decay": 0}[config.profile] if config.last is None else config.last
+        at = queries.history.positions(np.arange(len(queries)), last or None)
+        kept = queries.history.last(last) if last else queries.history
         weights = np.ones(len(at))
         if config.profile == "decay" and len(at):
             newest = np.repeat(kept.offsets[1:] - 1, kept.lengths)  # where in kept the row's latest item stands
