@@ -16,6 +16,7 @@ backend = "hash"
 
 [llm.told]
 backend = "scripted"
+answers = ["2 > 1 > 3 > 5 > 4", "I would rather not say."]
 
 [systems.popular]
 component = "popular"

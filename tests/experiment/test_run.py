@@ -19,7 +19,16 @@ from llm4rec.experiment.recommend import recommend
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
 
-FILES = "spec.toml environment.json cases.parquet lists.parquet results.parquet summary.json report.html llm.sqlite".split()
+FILES = [
+    "spec.toml",
+    "environment.json",
+    "cases.parquet",
+    "lists.parquet",
+    "results.parquet",
+    "summary.json",
+    "report.html",
+    "llm.sqlite",
+]
 
 
 @pytest.fixture
@@ -46,7 +55,9 @@ def test_results_are_those_of_the_lists(finished: Path) -> None:
     truth = dict(zip(cases["case"], cases["truth"].to_list(), strict=True))
     for (system, seed), mine in results.group_by("system", "seed"):
         last = summary[system]["stages"][-1]["stage"]
-        shown = lists.filter((pl.col("system") == system) & (pl.col("seed") == seed) & (pl.col("stage") == last)).sort("case", "rank")
+        shown = lists.filter((pl.col("system") == system) & (pl.col("seed") == seed) & (pl.col("stage") == last)).sort(
+            "case", "rank"
+        )
         for row in mine.filter(pl.col("metric") == "ndcg@5").iter_rows(named=True):
             items = shown.filter(pl.col("case") == row["case"])["item"].to_list()[:5]
             gain = sum(1 / np.log2(r + 2) for r, item in enumerate(items) if item in truth[row["case"]])
@@ -77,10 +88,18 @@ def test_no_list_shows_what_the_user_has_seen(finished: Path) -> None:
 
 
 def test_the_same_command_again_does_nothing(finished: Path, log_folder: Path) -> None:
-    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name not in ("run.lock",) and "sqlite" not in p.name}
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in finished.rglob("*")
+        if p.is_file() and p.name not in ("run.lock",) and "sqlite" not in p.name
+    }
     told: list[str] = []
     run(read_spec(log_folder / "spec.toml"), finished, tell=told.append)
-    after = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.name not in ("run.lock",) and "sqlite" not in p.name}
+    after = {
+        p: p.stat().st_mtime_ns
+        for p in finished.rglob("*")
+        if p.is_file() and p.name not in ("run.lock",) and "sqlite" not in p.name
+    }
     assert before == after
     assert not any("fitting" in line for line in told)
 
@@ -97,7 +116,6 @@ def test_a_replay_asks_nobody(finished: Path, log_folder: Path) -> None:
     fresh = log_folder / "fresh"
     fresh.mkdir()
     (fresh / "llm.sqlite").write_bytes((finished / "llm.sqlite").read_bytes())
-    (fresh / "spec.toml").write_text("")
     run(read_spec(log_folder / "spec.toml"), fresh, mode="replay")
     summary = json.loads((fresh / "summary.json").read_text())
     assert summary["told"]["llm"]["calls"] == summary["told"]["llm"]["cached"] > 0
@@ -116,7 +134,15 @@ def test_two_directories_give_the_same_figures(finished: Path, log_folder: Path)
 
 
 def test_kill_9_loses_the_part_in_flight_and_no_more(log_folder: Path) -> None:
-    command = [sys.executable, "-m", "llm4rec.app.cli", "run", str(log_folder / "spec.toml"), "--out", str(log_folder / "killed")]
+    command = [
+        sys.executable,
+        "-m",
+        "llm4rec.app.cli",
+        "run",
+        str(log_folder / "spec.toml"),
+        "--out",
+        str(log_folder / "killed"),
+    ]
     first = log_folder / "killed" / "parts" / "ease" / "1" / "part.json"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120

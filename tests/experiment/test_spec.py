@@ -49,7 +49,7 @@ def test_the_dump_holds_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "did you mean 'l2'")),
+        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "known: control, half_life, l2")),
         ("l2 = 100", "l2 = -1", ("systems.ease", "l2", "-1")),
         ("l2 = 100", 'l2 = "much"', ("systems.ease", "l2", "much")),
         ('component = "text"', 'component = "txt"', ("systems.text.component", "'txt'", "did you mean 'text'")),
@@ -114,7 +114,8 @@ _values = st.recursive(
 @given(
     st.sampled_from(["experiment", "data", "split", "protocol", "encoder", "llm", "systems"]),
     st.dictionaries(
-        st.sampled_from(["name", "set", "component", "retrieve", "rank", "explain", "depth", "encoder", "mask", "ks", "x"]) | st.text(max_size=5),
+        st.sampled_from(["name", "set", "component", "retrieve", "rank", "explain", "depth", "encoder", "mask", "ks", "x"])
+        | st.text(max_size=5),
         _values,
         max_size=4,
     ),

@@ -36,7 +36,11 @@ def examine() -> list[Finding]:
     found.append(_cache())
     for name in ASSETS:
         there = is_cached(name)
-        line = f"{name}: {folder(name)}" if there else f"{name} is not here yet; it is fetched on first use, or now by 'llm4rec data get {name}'"
+        line = (
+            f"{name}: {folder(name)}"
+            if there
+            else f"{name} is not here yet; it is fetched on first use, or now by 'llm4rec data get {name}'"
+        )
         found.append(Finding("good" if there else "note", line))
     return found
 

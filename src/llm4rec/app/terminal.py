@@ -52,6 +52,10 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=160)
 
 
+def _table(**options: Any) -> Table:
+    return Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), **options)
+
+
 def print_leaderboard(run: Path) -> None:
     """Print a run's summary: systems on all cases, then all on the sample of the slow ones."""
     directory = RunDirectory(run)
@@ -86,7 +90,7 @@ def _leaderboard(
     k = primary.partition("@")[2]
     shown = [m for m in dict.fromkeys((primary, f"recall@{k}", "recall@100")) if all(m in v for v in metrics.values())]
     asks = any(summary[n]["uses_llm"] for n in metrics)
-    table = Table(title=Text(title, "bold"), title_justify="left", box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table(title=Text(title, "bold"), title_justify="left")
     table.add_column("system", overflow="fold")
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
@@ -121,7 +125,7 @@ def print_recommendations(answer: Mapping[str, Any]) -> None:
     console.print(
         Text(f"{answer['label']}, after {answer['history_length']} events; most recent: {'; '.join(answer['recent'])}", "dim")
     )
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table()
     for column in ("rank", "item", "title", "score"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
     if answer["why"]:
@@ -134,17 +138,18 @@ def print_recommendations(answer: Mapping[str, Any]) -> None:
 
 def print_sets(sets: Sequence[Any]) -> None:
     """Print the named sets."""
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("name", "what it is", "licence", "from"):
-        table.add_column(column)
+    table = _table()
+    for column in ("name", "users", "items", "events", "here", "what it is; licence"):
+        table.add_column(column, justify="right" if column in ("users", "items", "events") else "left")
     for info in sets:
-        table.add_row(*(Text(str(x)) for x in (info.name, info.description, info.licence, info.origin)))
+        numbers = (f"{n:,}" for n in (info.users, info.items, info.events))
+        table.add_row(info.name, *numbers, "yes" if info.available else "no", Text(f"{info.about}; {info.licence}"))
     _console().print(table)
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a mapping as two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = _table(show_header=False)
     for key, value in facts.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{k} {v}" for k, v in value.items())

@@ -19,7 +19,9 @@ from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, STAGE, S
 
 #: Columns of the tables that each part holds and that the run's own tables put together.
 TABLES: dict[str, dict[str, Any]] = {
-    "lists": {SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, STAGE: pl.String, RANK: pl.Int32, ITEM: pl.String, SCORE: pl.Float32},
+    "lists": {
+        SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, STAGE: pl.String, RANK: pl.Int32, ITEM: pl.String, SCORE: pl.Float32,
+    },
     "results": {SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, METRIC: pl.String, VALUE: pl.Float64},
     "notes": {
         SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, STAGE: pl.String,
@@ -61,8 +63,9 @@ class RunDirectory:
         """Make the directory; raises ``RunError`` if it holds something else or cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            strangers = {p.name for p in self.path.iterdir()} - {"run.lock"}
-            if strangers and not (self / "spec.toml").exists():
+            names = {p.name for p in self.path.iterdir()}
+            strangers = {n for n in names if not n.startswith("llm.sqlite")}
+            if strangers and not names & {"run.lock", "parts", "environment.json"}:
                 raise RunError(
                     f"holds other files ({', '.join(sorted(strangers)[:3])}) and no run",
                     where=str(self.path), todo="choose an empty or new directory with --out",

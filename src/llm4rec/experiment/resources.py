@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from llm4rec.assets import ASSETS, fetch, home
+from llm4rec.assets import ASSETS, fetch, folder, home
 from llm4rec.core import SpecError, did_you_mean
 from llm4rec.features.encoders import Encoder, EncoderConfig, open_encoder
-from llm4rec.llm import LLMConfig, Metered, Mode, Store, Stored, open_chat_model
+from llm4rec.llm import ChatModel, LLMConfig, Metered, Mode, Store, Stored, Tally, open_chat_model
+
+T = TypeVar("T")
 
 
 class RunResources:
@@ -17,16 +19,15 @@ class RunResources:
 
     Args:
         llms, encoders: the tables, by name.
-        store: file of the model calls; made when a model is first asked for.
+        store: file of the model calls; made if it is not there.
         mode: of the store.
     """
 
     def __init__(
         self, llms: Mapping[str, LLMConfig], encoders: Mapping[str, EncoderConfig], store: Path, mode: Mode = "use"
     ) -> None:
-        self._llm_tables, self._encoder_tables = llms, encoders
-        self._path, self._mode = store, mode
-        self._store: Store | None = None
+        self._llm_tables, self._encoder_tables, self._mode = llms, encoders, mode
+        self._store = Store(store)
         self._llms: dict[str, Metered] = {}
         self._encoders: dict[str, Encoder] = {}
 
@@ -34,8 +35,8 @@ class RunResources:
         """Return the named model, metered, behind the run's store."""
         if name not in self._llms:
             config = _table(self._llm_tables, "llm", name)
-            self._store = self._store or Store(self._path)
-            self._llms[name] = Metered(Stored(open_model(config), self._store, self._mode), config)
+            model = open_model(config, download=self._mode != "replay")
+            self._llms[name] = Metered(Stored(model, self._store, self._mode), config.price)
         return self._llms[name]
 
     def encoder(self, name: str) -> Encoder:
@@ -48,16 +49,30 @@ class RunResources:
         """Return the models opened so far, by name."""
         return dict(self._llms)
 
+    def tallies(self) -> dict[str, Tally]:
+        """Return what each opened model has been asked so far."""
+        return {name: model.tally for name, model in self._llms.items()}
+
     def close(self) -> None:
         """Close the store, which then stands alone."""
-        if self._store is not None:
-            self._store.close()
-
-    def usage(self) -> dict[str, Any]:
-        return {}
+        self._store.close()
 
 
-def _table(tables, kind, name):
+def open_model(config: LLMConfig, *, download: bool = True) -> ChatModel:
+    """Open a model's table; an asset's name stands for its file, which is fetched unless ``download`` is false."""
+    cache = home() / "converted"
+    if config.backend != "local" or config.model not in ASSETS:
+        return open_chat_model(config, cache=cache)
+    weights = {name: sha256 for name, sha256 in ASSETS[config.model].members.items() if name.endswith(".gguf")}
+    if len(weights) != 1:
+        fitting = [n for n, a in ASSETS.items() if any(m.endswith(".gguf") for m in a.members)]
+        raise SpecError(f"{config.model!r} is no language model", todo=did_you_mean(config.model, fitting))
+    ((name, sha256),) = weights.items()
+    place = fetch(config.model) if download else folder(config.model)
+    return open_chat_model(config, source=place / name, cache=cache, weights=sha256)
+
+
+def _table(tables: Mapping[str, T], kind: str, name: str) -> T:
     if name not in tables:
         raise SpecError(f"there is no table [{kind}.{name}]", todo=did_you_mean(name, tables))
     return tables[name]

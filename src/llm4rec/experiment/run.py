@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from llm4rec.experiment.tables import (
     notes_table,
     results_table,
 )
-from llm4rec.llm import Mode
+from llm4rec.llm import Mode, Tally
 from llm4rec.metrics import check_invariants, evaluate
 from llm4rec.pipeline import Pipeline, Trace
 
@@ -107,7 +107,9 @@ class _Runner:
             "code": _code_fingerprint(),
             "split": self.split.fingerprint,
             "protocol": self.spec.protocol.model_dump(mode="json"),
-            "experiment": experiment.model_dump(mode="json", include={"metrics", "ks", "primary", "sample", "explain"}),
+            "experiment": experiment.model_dump(
+                mode="json", include={"metrics", "ks", "primary", "sample", "explain", "explain_top"}
+            ),
             "seeds": [experiment.seeds[0], seed],
             "system": system.model_dump(mode="json", exclude={"label", "note"}),
             "named": named,
@@ -135,7 +137,7 @@ class _Runner:
     def _system(self, name: str, seed: int) -> None:
         """Fit, serve and measure one system with one seed."""
         label = f"{name} (seed {seed})" if len(self.seeds(name)) > 1 else name
-        before = self.resources.usage()
+        before = self.resources.tallies()
         self.tell(f"{label}: fitting ...")
         component, fit_seconds = self._component(name, seed)
         rows = self.question.rows(self.is_sampled(name))
@@ -156,7 +158,8 @@ class _Runner:
             explained = rows[: self.spec.experiment.explain]
             self.tell(f"{label}: explaining {len(explained)} cases ...")
             first = np.arange(len(explained))
-            explanations = component.explain(cases.queries.take(first), trace.lists.take(first))
+            shown = trace.lists.take(first).head(self.spec.experiment.explain_top)
+            explanations = component.explain(cases.queries.take(first), shown)
         tables = {
             "lists": lists_table(trace, rows, self.split.train),
             "results": results_table(results, rows),
@@ -169,7 +172,7 @@ class _Runner:
             "fit_seconds": fit_seconds,
             "serve_seconds": serve_seconds,
             "explain_seconds": time.perf_counter() - clock,
-            "llm": {n: usage - before.get(n) for n, usage in self.resources.usage().items()},
+            "llm": self._cost(before),
             "stages": [{"stage": s.name, "kind": s.kind, "seconds": s.seconds, "given": s.depth} for s in trace.stages],
             "facts": component.facts() if isinstance(component, Pipeline) else {},
         }
@@ -177,6 +180,15 @@ class _Runner:
         primary = self.spec.experiment.primary
         served = f"served {len(rows)} cases in {serve_seconds:.1f} s"
         self.tell(f"{label}: {primary} {results[primary].mean():.4f}, fit {fit_seconds:.1f} s, {served}")
+
+    def _cost(self, before: Mapping[str, Tally]) -> dict[str, Any]:
+        """Return what the models have been asked since, by name: the tally, the money it took, what it is worth."""
+        cost = {}
+        for name, model in self.resources.models().items():
+            tally = model.tally - before.get(name, Tally())
+            if tally.calls or tally.cached:
+                cost[name] = tally.to_json() | {"usd": tally.worth(model.price), "usd_paid": tally.paid(model.price)}
+        return cost
 
     def _component(self, name: str, seed: int) -> tuple[Any, float]:
         """Return a system's fitted component, from memory, from its folder or fitted now, and the seconds of its fit."""
@@ -204,7 +216,7 @@ class _Runner:
             for table, rows in tables.items():
                 schema: Any = TABLES[table]
                 rows.with_columns(**tag).select(schema.keys()).cast(schema).write_parquet(scratch / f"{table}.parquet")
-            (scratch / "part.json").write_text(json.dumps(part, indent=2, default=_plain) + "\n")
+            (scratch / "part.json").write_text(json.dumps(part, indent=2) + "\n")
 
     # -- the run's own tables -----------------------------------------------------------------
     def _write_ground(self, dataset: Dataset) -> None:
@@ -234,11 +246,6 @@ class _Runner:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """Turn a numpy scalar or a value of the metering into what JSON holds."""
-    return value.item() if isinstance(value, np.generic) else value.as_dict()
 
 
 def _code_fingerprint() -> str:

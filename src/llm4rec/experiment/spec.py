@@ -41,6 +41,8 @@ class Experiment(Config):
     """Test cases, drawn by seed, on which systems with a language model in them run."""
     explain: int = Field(20, ge=0)
     """Cases of the sample for which explanations are written."""
+    explain_top: int = Field(3, ge=1)
+    """Items from the top of a list that are explained."""
 
     @field_validator("seeds", "ks")
     @classmethod
@@ -300,8 +302,6 @@ def _check_names(spec: Spec, where: str) -> None:
                 raise SpecError(
                     f"retrieves with {wanted!r}, which is no system", where=at, todo=did_you_mean(wanted, spec.systems)
                 )
-        if spec.protocol.candidates is not None and system.retrieve and len(system.retrieve) != 1:
-            raise SpecError("a pipeline has one retriever under a candidate protocol", where=at)
     order(spec, where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -37,9 +37,7 @@ _BEYOND_K = 10
 Facts = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
-def summarise(
-    spec: Spec, directory: RunDirectory, split: Split, question: Question, facts: Facts
-) -> dict[str, Any]:
+def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Question, facts: Facts) -> dict[str, Any]:
     """Return the content of ``summary.json``: one entry for each system, in the spec's order.
 
     Values are first averaged over seeds within a case, so that intervals and paired tests speak
@@ -99,8 +97,12 @@ def summarise(
             "ms_per_query": float(np.mean([1000 * f["serve_seconds"] / f["cases"] for f in mine])),
             "facts": mine[0]["facts"],
             "llm": {
-                **{k: sum(u[k] for u in usage) for k in ("calls", "cached", "tokens_in", "tokens_out")},
-                "usd": None if any(u["usd"] is None for u in usage) else sum(u["usd"] for u in usage),
+                "calls": sum(u["calls"] + u["cached"] for u in usage),
+                "cached": sum(u["cached"] for u in usage),
+                "tokens_in": sum(u["tokens_in"] + u["cached_in"] for u in usage),
+                "tokens_out": sum(u["tokens_out"] + u["cached_out"] for u in usage),
+                "usd": _sum(u["usd"] for u in usage),
+                "usd_paid": _sum(u["usd_paid"] for u in usage),
             },
             "failures": _failures(notes, explained, name),
             "stages": _stages(rows, mine[0]["stages"], numbers, cases, split, names),
@@ -117,7 +119,15 @@ def _values(results: pl.DataFrame, name: str, names: list[str]) -> tuple[NDArray
     return wide[CASE].to_numpy(), {m: wide[m].to_numpy() for m in names}
 
 
-def _intervals(metrics: Mapping[str, NDArray[np.float64]], rng: np.random.Generator) -> dict[str, dict[str, float | int | None]]:
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None as soon as one is unknown."""
+    known = list(values)
+    return None if any(v is None for v in known) else float(sum(v or 0.0 for v in known))
+
+
+def _intervals(
+    metrics: Mapping[str, NDArray[np.float64]], rng: np.random.Generator
+) -> dict[str, dict[str, float | int | None]]:
     """Return each metric's mean and interval over the cases; None where there is none."""
     found = bootstrap_intervals(np.stack(list(metrics.values()), axis=1), rng=rng)
     return {m: {k: None if v != v else v for k, v in asdict(i).items()} for m, i in zip(metrics, found, strict=True)}

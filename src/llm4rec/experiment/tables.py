@@ -59,7 +59,13 @@ def lists_table(trace: Trace, rows: NDArray[np.int64], train: Dataset) -> pl.Dat
     for stage in trace.stages:
         held = stage.lists.items >= 0
         row, column = np.nonzero(held)
-        values = {STAGE: stage.name, CASE: rows[row], RANK: column + 1, ITEM: stage.lists.items[held], SCORE: stage.lists.scores[held]}
+        values = {
+            STAGE: stage.name,
+            CASE: rows[row],
+            RANK: column + 1,
+            ITEM: stage.lists.items[held],
+            SCORE: stage.lists.scores[held],
+        }
         pieces.append(pl.DataFrame(values).with_columns(_named(ITEM, train)))
     return pl.concat(pieces)
 
@@ -87,9 +93,7 @@ def notes_table(trace: Trace, rows: NDArray[np.int64], train: Dataset) -> pl.Dat
     return _framed("notes", found)
 
 
-def explanations_table(
-    explanations: Sequence[Sequence[Explanation]], rows: NDArray[np.int64], train: Dataset
-) -> pl.DataFrame:
+def explanations_table(explanations: Sequence[Sequence[Explanation]], rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:
     """Return one row for each explained item."""
 
     def claims(explanation: Explanation) -> list[dict[str, Any]]:
