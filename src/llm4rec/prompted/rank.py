@@ -44,7 +44,7 @@ class LLMRankerConfig(Config):
     """Number of the most recent history items in the prompt."""
     template: str | None = None
     """Path of a jinja template that replaces the built-in one of the chosen scoring."""
-    normalise: Literal["sum", "mean"] = "sum"
+    normalise: Literal["sum", "mean"] = "mean"
     """Likelihood of a name in total ("sum") or for each token ("mean")."""
     prior_weight: Annotated[float, Field(ge=0.0, le=2.0)] | Literal["auto"] = 0.2
     """Weight of the likelihood without a history, which is subtracted; "auto" chooses it on validation cases."""
