@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import ModelError
-from llm4rec.features.encoders import Encoder
+from llm4rec.features.values import Encoder
 
 _LOG = logging.getLogger(__name__)
 #: Keys asked for in one statement.

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.features.encoders import unit
+from llm4rec.features.values import unit
 
 
 class HashEncoder:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Config, Dataset
-from llm4rec.features.encoders import Encoder
 from llm4rec.features.text import ItemText, without_text
+from llm4rec.features.values import Encoder
 
 _LOG = logging.getLogger(__name__)
 #: Principal directions with less than this share of the largest variance count as noise.

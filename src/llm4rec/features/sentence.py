@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import ModelError
-from llm4rec.features.encoders import EncoderConfig, unit
+from llm4rec.features.values import EncoderConfig, unit
 
 #: What a hub snapshot may leave out: the same weights in other formats.
 _OTHER_FORMATS = ["*.onnx", "onnx/*", "openvino/*", "*.h5", "*.ot", "*.msgpack", "*.gguf", "*.tflite", "coreml/*"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import ModelError
-from llm4rec.features.encoders import EncoderConfig, unit
+from llm4rec.features.values import EncoderConfig, unit
 
 #: Seconds before the first repetition; doubled each time up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0

@@ -22,9 +22,9 @@ from llm4rec.core import (
     ScoringComponent,
     SpecError,
 )
-from llm4rec.features.encoders import Encoder
 from llm4rec.features.index import IndexConfig, VectorIndex
 from llm4rec.features.reduce import DEFAULT_TEMPLATE, item_vectors
+from llm4rec.features.values import Encoder
 
 _DAY = 86_400  # seconds
 _LAST = 10  # items of a plain mean: with more of them, it tells no user from another
