@@ -28,7 +28,7 @@ class ItemInit(Config):
     Boz et al., Improving Sequential Recommendations with LLMs, 2024 (arXiv 2402.01339).
     """
 
-    encoder: str = "all-MiniLM-L6-v2"
+    encoder: str = "minilm"
     """Name of the encoder: an ``[encoder.NAME]`` table."""
 
     template: str = DEFAULT_TEMPLATE

@@ -33,7 +33,7 @@ _LAST = 10  # items of a plain mean: with more of them, it tells no user from an
 class TextRetrieverConfig(Config):
     """Parameters of :class:`TextRetriever`."""
 
-    encoder: str = "all-MiniLM-L6-v2"
+    encoder: str = "minilm"
     """Name of the encoder: an ``[encoder.NAME]`` table."""
 
     template: str = DEFAULT_TEMPLATE
