@@ -20,10 +20,14 @@ from llm4rec.llm.structured import json_values, without_thoughts
 
 AnswerFailure = Literal["unreadable", "out_of_range", "duplicate", "omitted"]
 
-_LABEL = r"[\[(<]?\s*(?:[A-Za-z]|\d{1,6})\s*[\])>]?"
-_CHAIN = re.compile(rf"(?<![\w.]){_LABEL}(?:\s*(?:>|≻|→|->)\s*{_LABEL})+(?![\w])")
+_LABEL = r"(?:[A-Za-z]|\d{1,6}|\[\s*(?:[A-Za-z]|\d{1,6})\s*\]|\(\s*(?:[A-Za-z]|\d{1,6})\s*\))"
+_CHAIN = re.compile(rf"(?<![\w.-]){_LABEL}(?:\s*(?:->|[>≻→])\s*{_LABEL})+(?!\w)")
+#: What may follow a chain.  A word may not: the last label could be the beginning of a title.
+_CHAIN_END = re.compile(r"[ \t]*(?:[\n\r.,;:!)\]}*\"'`]|$)")
 _LIST = re.compile(rf"\s*{_LABEL}(?:(?:\s*[,;]\s*|\s+){_LABEL})*[\s.]*")
-_NUMBERED = re.compile(rf"\s*(\d{{1,6}})\s*[.):]\s*({_LABEL})(?![\w])(.*)")
+_ENUMERATED = re.compile(r"\s*(\d{1,6})\s*[.):]\s*(.*)")
+#: A label alone on its line, or in brackets before anything else: "12 Angry Men" is no label.
+_ALONE = re.compile(r"(?:[\[(]\s*([A-Za-z]|\d{1,6})\s*[\])].*|([A-Za-z]|\d{1,6})[\s.,;]*)")
 _BARE = re.compile(r"[A-Za-z]|\d+")
 
 
@@ -83,7 +87,10 @@ def _named(text: str) -> list[str]:
 
 
 def _from_json(text: str) -> list[list[str]]:
-    return [labels for value in json_values(text) if (labels := _flat(value))]
+    values = list(json_values(text))
+    whole = len(values) == 1 and text.strip()[:1] in "[{" and text.strip()[-1:] in "]}"
+    # "[3]" in a sentence is a mention, not a ranking.
+    return [labels for v in values if (labels := _flat(v)) and (whole or isinstance(v, dict) or len(labels) > 1)]
 
 
 def _flat(value: Any) -> list[str]:
@@ -91,8 +98,8 @@ def _flat(value: Any) -> list[str]:
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list)]
         return _flat(lists[0]) if len(lists) == 1 else []
-    if not isinstance(value, list) or len(value) == 1:
-        return []  # "[3]" in a sentence is a mention, not a ranking
+    if not isinstance(value, list):
+        return []
     labels = []
     for entry in value:
         if isinstance(entry, bool) or not isinstance(entry, int | str):
@@ -105,17 +112,21 @@ def _flat(value: Any) -> list[str]:
 
 
 def _from_chains(text: str) -> list[list[str]]:
-    return [_BARE.findall(chain.group()) for chain in _CHAIN.finditer(text)]
+    found = []
+    for chain in _CHAIN.finditer(text):
+        before = text[: chain.start()].rstrip()
+        # A chain that goes on with something else on either side is not wholly of labels.
+        if before.endswith((">", "≻", "→")) or not _CHAIN_END.match(text, chain.end()):
+            return [[], []]
+        found.append(_BARE.findall(chain.group()))
+    return found
 
 
 def _from_lines(text: str) -> list[list[str]]:
     if _LIST.fullmatch(text):
         return [_BARE.findall(text)]
-    lines = [line for line in text.splitlines() if line.strip()]
-    matches = [m for line in lines if (m := _NUMBERED.fullmatch(line))]
-    counts = [int(m.group(1)) for m in matches]
-    if len(matches) < 2 or counts != list(range(1, len(matches) + 1)):
+    lines = [m for line in text.splitlines() if (m := _ENUMERATED.fullmatch(line))]
+    if len(lines) < 2 or [int(m.group(1)) for m in lines] != list(range(1, len(lines) + 1)):
         return []
-    if any(re.match(r"\s*\d+\s*[.):]", line) and not _NUMBERED.fullmatch(line) for line in lines):
-        return []
-    return [[_BARE.findall(m.group(2))[0] for m in matches]]
+    labels = [_ALONE.fullmatch(m.group(2)) for m in lines]
+    return [[m.group(1) or m.group(2) for m in labels if m]] if all(labels) else []

@@ -178,8 +178,7 @@ class LocalModel:
                 where=str(self.source),
                 todo="check the file, or name a folder with config.json, weights and tokenizer",
             ) from None
-        model = model.eval().to(self._device)
-        return model, tokenizer
+        return model.eval().to(self._device), tokenizer
 
     def load(self) -> None:
         """Load the weights now rather than at the first call."""
@@ -236,6 +235,7 @@ class LocalModel:
         import torch
 
         with self._lock, torch.inference_mode():
+            _ = self._packs
             return [self._score_one(request) for request in requests]
 
     def _score_one(self, request: ScoreRequest) -> ScoreReply:
@@ -262,6 +262,31 @@ class LocalModel:
             usage=Usage(len(prompt) + sum(map(len, distinct)), 0),
             seconds=time.perf_counter() - began,
         )
+
+    @cached_property
+    def _packs(self) -> bool:
+        """Does the model follow the mask and positions of a packed sequence?  Tried once, on a few tokens."""
+        import torch
+
+        prompt, continuations = [5, 6, 7, 8], [(9, 10, 11), (12, 13, 14)]
+        apart = []
+        for continuation in continuations:
+            ids = torch.tensor([[*prompt, *continuation]], device=self._loaded[0].device)
+            rows = torch.log_softmax(self._loaded[0](input_ids=ids, use_cache=False).logits[0].float(), -1)
+            apart.append(sum(float(rows[len(prompt) - 1 + i, t]) for i, t in enumerate(continuation)))
+        try:
+            together = self._packed(prompt, continuations)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"{self.name} cannot be scored in process ({error})", todo="serve it, or name another model"
+            ) from None
+        allowed = 1e-2 if self.precision == "float32" else 0.5
+        if not np.allclose(apart, together, rtol=0, atol=allowed):
+            raise ModelError(
+                f"{self.name} ignores attention masks, so it cannot be scored in process",
+                todo="serve it, or name another model",
+            )
+        return True
 
     def _packed(self, prompt: list[int], continuations: Sequence[tuple[int, ...]]) -> list[float]:
         """Return the summed log-probability of each continuation (none of them empty)."""

@@ -74,7 +74,7 @@ class Prompt:
             return str(template.render(**values))
         except UndefinedError as error:
             raise SpecError(str(error), where=self.where, todo=f"given are: {', '.join(sorted(values))}") from None
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise SpecError(f"the template cannot be filled in ({error})", where=self.where) from None
 
 
