@@ -59,7 +59,8 @@ def test_failures_by_kind(text: str, failure: str) -> None:
     reading = read_json(text, NUMBERS)
     assert reading.failure == failure
     assert reading.value is None
-    assert reading.detail and "\n" not in reading.detail
+    assert reading.detail
+    assert "\n" not in reading.detail
 
 
 @given(st.text(max_size=200))

@@ -171,7 +171,9 @@ class LocalModel:
             with _quiet_transformers():
                 model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.precision), **options)
                 tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except ModelError:
+            raise
+        except Exception as error:  # a damaged file makes the readers raise whatever they trip over
             reason = " ".join(str(error).split())[:300]
             raise ModelError(
                 f"cannot load the model ({type(error).__name__}: {reason})",
@@ -250,7 +252,7 @@ class LocalModel:
             return ScoreReply(logprobs, lengths, failure="rejected", detail=detail)
         # Sorted and without repetition: a continuation's score depends neither on its place nor on repetition.
         distinct = sorted({t for t in tokens if t})
-        scores = dict(zip(distinct, self._packed(prompt, distinct), strict=True))
+        scores = dict(zip(distinct, self._packed(prompt, distinct), strict=True)) if distinct else {}
         for i, t in enumerate(tokens):
             logprobs[i] = scores.get(t, np.nan)
         empty = int((lengths == 0).sum())
