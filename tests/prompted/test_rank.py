@@ -99,7 +99,7 @@ class TestGenerateGarbage(RankerContract):
 # -- a small fitted ranker ----------------------------------------------------------------
 WORLD = worlds.topics()
 CASES = WORLD.split.test.take(np.arange(6))
-ALONE = "Movies I watched recently, in order:"
+ALONE = "Popular movies I watched recently, in order:"
 
 
 def ranker(model: Any, **parts: Any) -> LLMRanker:

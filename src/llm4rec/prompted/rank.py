@@ -46,7 +46,7 @@ class LLMRankerConfig(Config):
     """Path of a jinja template that replaces the built-in one of the chosen scoring."""
     normalise: Literal["sum", "mean"] = "mean"
     """Likelihood of a name in total ("sum") or for each token ("mean")."""
-    prior_weight: Annotated[float, Field(ge=0.0, le=2.0)] | Literal["auto"] = 0.2
+    prior_weight: Annotated[float, Field(ge=0.0, le=2.0)] | Literal["auto"] = 0.3
     """Weight of the likelihood without a history, which is subtracted; "auto" chooses it on validation cases."""
     tune_cases: int = Field(50, ge=1)
     """Largest number of validation cases used by "auto"."""
@@ -103,7 +103,7 @@ class LLMRanker(Component[LLMRankerConfig]):
         elif c.scoring == "likelihood" and valid is not None and len(valid):
             self.prior_weight_ = self._tuned(valid)
         else:
-            self.prior_weight_ = 0.2
+            self.prior_weight_ = 0.3
         return self
 
     def _tuned(self, valid: Cases) -> float:
