@@ -74,10 +74,12 @@ class ServerModel:
         """Ask all requests in an event loop of their own; works within a running loop too."""
         if not requests:
             return []
-        key = self._key()
+        if not self._key() and urlsplit(self.config.base_url).hostname == "api.openai.com":
+            todo = f"export {self.config.api_key_env}, or set base_url to your own server"
+            raise ModelError("no key is set", where=self.config.base_url, todo=todo)
 
         def run() -> list[R] | ModelError:
-            return asyncio.run(self._gather(key, requests, ask))
+            return asyncio.run(self._gather(requests, ask))
 
         try:
             asyncio.get_running_loop()
@@ -91,25 +93,22 @@ class ServerModel:
         return outcome
 
     def _key(self) -> str:
-        key = os.environ.get(self.config.api_key_env, "").strip()
-        if not key and urlsplit(self.config.base_url).hostname == "api.openai.com":
-            raise ModelError(
-                "no key is set",
-                where=self.config.base_url,
-                todo=f"export {self.config.api_key_env}, or set base_url to your own server",
-            )
-        return key
+        return os.environ.get(self.config.api_key_env, "").strip()
 
-    async def _gather(
-        self, key: str, requests: Sequence[Q], ask: Callable[[AsyncOpenAI, Q], Awaitable[R]]
-    ) -> list[R] | ModelError:
+    async def _gather(self, requests: Sequence[Q], ask: Callable[[AsyncOpenAI, Q], Awaitable[R]]) -> list[R] | ModelError:
+        """Return all replies, or what is wrong with the set-up: no call begins after that is known.
+
+        The error is returned rather than raised, so that its traceback has no frame that holds
+        the client and, with it, the key.
+        """
         from openai import AsyncOpenAI, Timeout
 
         gate = asyncio.Semaphore(self.config.concurrency)
         replies: dict[int, R] = {}
+        faults: list[ModelError] = []
         client = AsyncOpenAI(
             # Servers without keys are sent a word that is none.
-            api_key=key or "none",
+            api_key=self._key() or "none",
             base_url=self.config.base_url,
             timeout=Timeout(self.config.timeout, connect=min(10.0, self.config.timeout)),
             max_retries=0,
@@ -117,20 +116,18 @@ class ServerModel:
 
         async def one(i: int) -> None:
             async with gate:
-                replies[i] = await ask(client, requests[i])
+                if faults:
+                    return
+                try:
+                    replies[i] = await ask(client, requests[i])
+                except ModelError as error:
+                    faults.append(ModelError(error.what, where=error.where, todo=error.todo))
 
-        tasks = [asyncio.create_task(one(i)) for i in range(len(requests))]
         try:
-            await asyncio.gather(*tasks)
-        except ModelError as error:
-            # Returned, not raised: no traceback of this event loop, whose frames hold the client.
-            return ModelError(error.what, where=error.where, todo=error.todo)
+            await asyncio.gather(*(one(i) for i in range(len(requests))))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await client.close()
-        return [replies[i] for i in range(len(requests))]
+        return faults[0] if faults else [replies[i] for i in range(len(requests))]
 
     # -- one call -----------------------------------------------------------------------
 
@@ -219,7 +216,7 @@ class ServerModel:
 
     def _clean(self, text: str) -> str:
         """Return a server's words as one short line without the key."""
-        key = os.environ.get(self.config.api_key_env, "").strip()
+        key = self._key()
         if key:
             text = text.replace(key, "[key]")
         return " ".join(text.split())[:_LONGEST_DETAIL]
