@@ -17,7 +17,16 @@ from llm4rec.models.sasrec import SASRec, SASRecConfig, cut
 from tests import worlds
 from tests.contracts import ScoringContract
 
-SMALL = {"width": 16, "heads": 2, "blocks": 1, "length": 8, "epochs": 30, "batch_size": 32, "learning_rate": 1e-2, "dropout": 0.1}
+SMALL = {
+    "width": 16,
+    "heads": 2,
+    "blocks": 1,
+    "length": 8,
+    "epochs": 30,
+    "batch_size": 32,
+    "learning_rate": 1e-2,
+    "dropout": 0.1,
+}
 
 
 class TestSASRec(ScoringContract):

@@ -39,14 +39,18 @@ def test_stops_after_patience_and_returns_to_the_best() -> None:
         seen.append(module.weight.item())
         return next(figures)
 
-    records = train(module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=50, validate=validate, patience=2)  # type: ignore[arg-type]
+    records = train(
+        module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=50, validate=validate, patience=2
+    )  # type: ignore[arg-type]
     assert len(records) == 4, "two looks without a better figure after the second"
     assert module.weight.item() == pytest.approx(seen[1])
 
 
 def test_validates_every_so_many_epochs() -> None:
     module, optimizer = _setting()
-    records = train(module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=6, validate=lambda: 1.0, every=3)  # type: ignore[arg-type]
+    records = train(
+        module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=6, validate=lambda: 1.0, every=3
+    )  # type: ignore[arg-type]
     assert [r["epoch"] for r in records if "valid" in r] == [3, 6]
 
 

@@ -21,6 +21,9 @@ from llm4rec.nn.train import reduced_precision
 from llm4rec.nn.train import train as train_network
 
 
+_ROUND, _NO_TARGET = 512, -100
+
+
 class SASRecConfig(Config):
     """Parameters of SASRec."""
 
@@ -136,9 +139,14 @@ class SASRec(ScoringComponent[SASRecConfig]):
 
         def loss(batch: Tensor) -> Tensor:
             history, following = batch[:, :-1], batch[:, 1:]  # [b, t] each
-            asked = history != train.n_items
-            states = network(history)[asked]  # [m, d]: only positions that have something to predict from
-            return F.cross_entropy(network.logits(states), following[asked], label_smoothing=config.smoothing)
+            asked = (history != train.n_items).flatten().nonzero()[:, 0]  # positions that have something to predict from
+            # Their number differs from batch to batch.  Filled up to a round one, with targets that
+            # count for nothing, it takes few values, and the matrix kernels are prepared only for these.
+            spare = -len(asked) % _ROUND
+            states = network(history).flatten(0, 1)[F.pad(asked, (0, spare))]  # [m, d]
+            targets = F.pad(following.flatten()[asked], (0, spare), value=_NO_TARGET)  # [m]
+            logits = network.logits(states)  # [m, n_items]
+            return F.cross_entropy(logits, targets, ignore_index=_NO_TARGET, label_smoothing=config.smoothing)
 
         def validate() -> float:
             assert valid is not None
