@@ -1,7 +1,8 @@
 """Language models behind one seam: in process, on a server, or scripted; stored and metered."""
 
 from llm4rec.llm.answers import AnswerFailure, Ranking, read_ranking
-from llm4rec.llm.config import LLMConfig, open_chat_model
+from llm4rec.llm.backend import open_chat_model
+from llm4rec.llm.config import LLMConfig
 from llm4rec.llm.meter import Metered, Tally
 from llm4rec.llm.prices import Price
 from llm4rec.llm.probe import probe

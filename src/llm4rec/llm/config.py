@@ -1,22 +1,18 @@
-"""What an ``[llm.NAME]`` table of an experiment says, and the model that it opens."""
+"""What an ``[llm.NAME]`` table of an experiment says."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from llm4rec.core import Config
-from llm4rec.llm.local import Device, Dtype, LocalModel
 from llm4rec.llm.prices import LOCAL, Price, known_price
-from llm4rec.llm.scripted import ScriptedModel
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
 OPENAI = "https://api.openai.com/v1"
 Omittable = Literal["temperature", "seed", "response_format"]
 
@@ -107,61 +103,3 @@ class LLMConfig(Config):
         if self.backend != "server":
             return LOCAL
         return known_price(self.base_url, self.model)
-
-
-class _Fixed:
-    """A model whose temperature and answer length the spec has fixed; that is part of its identity."""
-
-    def __init__(self, model: ChatModel, fixed: Mapping[str, Any]) -> None:
-        self.model, self.fixed = model, dict(fixed)
-        self.chunk = getattr(model, "chunk", 32)
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        return {**self.model.identity, "fixed": self.fixed}
-
-    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        return self.model.chat([replace(request, **self.fixed) for request in requests])
-
-    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
-        return self.model.score(requests)
-
-
-def open_chat_model(
-    config: LLMConfig, *, source: Path | str | None = None, cache: Path | None = None, weights: str | None = None
-) -> ChatModel:
-    """Open what a table describes.  Nothing is loaded and nobody is asked before the first call.
-
-    Args:
-        config: the table.
-        source: local: where the model lies, if ``config.model`` names an asset; a ``.gguf`` file,
-            or a folder (which may hold one ``.gguf`` file and no weights besides).
-        cache: local: folder in which a GGUF file is converted, once.
-        weights: local: what identifies the weights where that is known (an asset's SHA-256); the
-            source need not exist then until a call misses the store.
-    """
-    model: ChatModel
-    if config.backend == "scripted":
-        model = ScriptedModel(config.answers, name=config.model, repeat=True)
-    elif config.backend == "server":
-        from llm4rec.llm.server import ServerModel
-
-        model = ServerModel(config)
-    else:
-        model = LocalModel(
-            source if source is not None else config.model,
-            cache=cache,
-            name=config.model if source is not None else None,
-            weights=weights,
-            revision=config.revision,
-            dtype=config.dtype,
-            device=config.device,
-            batch=config.batch,
-            pack=config.batch_tokens,
-        )
-    fixed = {k: v for k, v in (("temperature", config.temperature), ("max_tokens", config.max_tokens)) if v is not None}
-    return _Fixed(model, fixed) if fixed else model

@@ -13,27 +13,27 @@ Weights are loaded at the first call that needs them: a run answered from the st
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llm4rec.core import ModelError
+from llm4rec.llm.config import Device, Dtype
+from llm4rec.llm.packing import Pack, packs
+from llm4rec.llm.pick import Pick
 from llm4rec.llm.structured import answered, schema_instruction
-from llm4rec.llm.values import ChatReply, ChatRequest, Message, ScoreReply, ScoreRequest, Usage
+from llm4rec.llm.tokens import Tokens
+from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest, Usage
 from llm4rec.llm.weights import built_once, file_sha256, folder_sha256, located, native_bfloat16
 
 if TYPE_CHECKING:
     import torch
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 #: Prompts are padded to a multiple of this many tokens before they are decoded together.
 LENGTH_CLASS = 64
@@ -160,7 +160,7 @@ class LocalModel:
         return str(built_once(self.cache, name, self._fingerprint, lambda folder: _convert(path, folder)))
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
+    def _loaded(self) -> tuple[Any, Tokens]:
         """The model and its tokenizer."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -180,7 +180,15 @@ class LocalModel:
                 where=str(self.source),
                 todo="check the file, or name a folder with config.json, weights and tokenizer",
             ) from None
-        return model.eval().to(self._device), tokenizer
+        return model.eval().to(self._device), Tokens(tokenizer, self.name)
+
+    @property
+    def _network(self) -> Any:
+        return self._loaded[0]
+
+    @property
+    def _tokens(self) -> Tokens:
+        return self._loaded[1]
 
     def load(self) -> None:
         """Load the weights now rather than at the first call."""
@@ -189,43 +197,8 @@ class LocalModel:
     @property
     def _limit(self) -> int:
         """The longest sequence that the model takes."""
-        config = self._loaded[0].config.get_text_config()
+        config = self._network.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
-
-    # -- tokens -------------------------------------------------------------------------
-
-    @cached_property
-    def _specials(self) -> list[str]:
-        tokenizer = self._loaded[1]
-        return sorted((str(t) for t in tokenizer.added_tokens_decoder.values() if t.special), key=len, reverse=True)
-
-    def _plain(self, text: str) -> str:
-        """Break up whatever spells a special token."""
-        text = text.encode("utf-8", "replace").decode()
-        for special in self._specials:
-            if special in text:
-                text = text.replace(special, f"{special[0]} {special[1:]}")
-        return text
-
-    def _tokens(self, text: str, *, start: bool = False) -> list[int]:
-        return list(self._loaded[1](self._plain(text), add_special_tokens=start)["input_ids"])
-
-    def _prompt_tokens(self, prompt: str | Sequence[Message]) -> list[int]:
-        tokenizer = self._loaded[1]
-        if isinstance(prompt, str):
-            tokens = self._tokens(prompt, start=True)
-        elif not tokenizer.chat_template:
-            raise ModelError(
-                f"{self.name} has no chat template, so it cannot be sent messages", todo="name an instruction model"
-            )
-        else:
-            turns = [{"role": m.role, "content": self._plain(m.content)} for m in prompt]
-            text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-            tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if tokens:
-            return tokens
-        begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        return [0 if begin is None else int(begin)]
 
     # -- scoring ------------------------------------------------------------------------
 
@@ -242,8 +215,8 @@ class LocalModel:
 
     def _score_one(self, request: ScoreRequest) -> ScoreReply:
         began = time.perf_counter()
-        prompt = self._prompt_tokens(request.prompt)
-        tokens = [tuple(self._tokens(c)) for c in request.continuations]
+        prompt = self._tokens.of_prompt(request.prompt)
+        tokens = [tuple(self._tokens.of(c)) for c in request.continuations]
         lengths = np.array([len(t) for t in tokens], dtype=np.int32)
         logprobs = np.full(len(tokens), np.nan)
         longest = len(prompt) + int(lengths.max(initial=0))
@@ -273,8 +246,8 @@ class LocalModel:
         prompt, continuations = [5, 6, 7, 8], [(9, 10, 11), (12, 13, 14)]
         apart = []
         for continuation in continuations:
-            ids = torch.tensor([[*prompt, *continuation]], device=self._loaded[0].device)
-            rows = torch.log_softmax(self._loaded[0](input_ids=ids, use_cache=False).logits[0].float(), -1)
+            ids = torch.tensor([[*prompt, *continuation]], device=self._network.device)
+            rows = torch.log_softmax(self._network(input_ids=ids, use_cache=False).logits[0].float(), -1)
             apart.append(sum(float(rows[len(prompt) - 1 + i, t]) for i, t in enumerate(continuation)))
         try:
             together = self._packed(prompt, continuations)
@@ -294,81 +267,44 @@ class LocalModel:
         """Return the summed log-probability of each continuation (none of them empty)."""
         import torch
 
-        packs: list[list[int]] = [[]]
-        room = self.pack
-        for i, continuation in enumerate(continuations):
-            if packs[-1] and len(continuation) - 1 > room:
-                packs.append([])
-                room = self.pack
-            packs[-1].append(i)
-            room -= len(continuation) - 1
+        parts = packs(continuations, self.pack)
         sums = torch.zeros(len(continuations), dtype=torch.float64)
         # The first token of every continuation is predicted by the prompt's last position; it is
         # computed with the first pack, and the prompt's keys and values serve the later ones.
-        first: Any = None
-        prefix: Any = None
-        for pack in packs:
-            bodies = [continuations[i][:-1] for i in pack]
-            owner, step = _places(bodies)
-            flat = [token for body in bodies for token in body]
+        first, prefix = None, None
+        for part in parts:
             if first is None:
-                logits, prefix = self._forward_pack(prompt, flat, owner, step, None, keep=len(packs) > 1)
-                first = torch.log_softmax(logits[0].float(), -1)
-                logits = logits[1:]
-            elif flat:
-                logits, _ = self._forward_pack(prompt, flat, owner, step, prefix, keep=False)
-            heads = torch.tensor([continuations[i][0] for i in pack], device=first.device)
-            sums[torch.tensor(pack)] = first[heads].double().cpu()
-            if flat:
-                target = torch.tensor([t for i in pack for t in continuations[i][1:]], device=first.device)[:, None]
+                logits, prefix = self._forward(prompt, part, None, keep=len(parts) > 1)
+                first, logits = torch.log_softmax(logits[0].float(), -1), logits[1:]
+            elif len(part.tokens):
+                logits, _ = self._forward(prompt, part, prefix, keep=False)
+            rows = torch.from_numpy(part.rows)
+            sums[rows] = first[torch.from_numpy(part.heads).to(first.device)].double().cpu()
+            if len(part.tokens):
+                target = torch.from_numpy(part.targets).to(first.device)[:, None]
                 blocks = zip(logits.split(_ROWS), target.split(_ROWS), strict=True)
-                each = torch.cat([torch.log_softmax(rows.float(), -1).gather(1, at)[:, 0] for rows, at in blocks])
-                sums.index_add_(0, torch.tensor(pack)[torch.from_numpy(owner)], each.double().cpu())
+                each = torch.cat([torch.log_softmax(block.float(), -1).gather(1, at)[:, 0] for block, at in blocks])
+                sums.index_add_(0, rows[torch.from_numpy(part.owner)], each.double().cpu())
         return list(sums.tolist())
 
-    def _forward_pack(
-        self,
-        prompt: list[int],
-        flat: list[int],
-        owner: np.ndarray[Any, Any],
-        step: np.ndarray[Any, Any],
-        prefix: Any,
-        *,
-        keep: bool,
-    ) -> tuple[torch.Tensor, Any]:
-        """Run one packed sequence.
-
-        Args:
-            flat: the continuations' tokens, one after the other; c of them.
-            owner: int[c], which continuation a token belongs to.
-            step: int[c], its place in that continuation.
-            prefix: the prompt's keys and values from an earlier pack, or None to compute them.
-            keep: return keys and values of the prompt.
+    def _forward(self, prompt: list[int], part: Pack, prefix: Any, *, keep: bool) -> tuple[torch.Tensor, Any]:
+        """Run one packed sequence of c tokens, with the prompt unless its keys and values are given.
 
         Returns:
             Logits [c, vocabulary], with those of the prompt's last position before them if
-            ``prefix`` is None; and the keys and values, or None.
+            ``prefix`` is None; and the prompt's keys and values if ``keep``, else None.
         """
         import torch
         from transformers import DynamicCache
 
-        model = self._loaded[0]
-        n, c = len(prompt), len(flat)
-        own = 0 if prefix is not None else n  # prompt tokens in this forward pass
-        ids = torch.tensor([([] if prefix is not None else prompt) + flat], device=model.device)
-        places = torch.from_numpy(np.concatenate([np.arange(own), n + step]))[None].to(model.device)
-        sees = torch.zeros(own + c, n + c, dtype=torch.bool)
-        sees[:own, :n] = torch.ones(own, n, dtype=torch.bool).tril()
-        sees[own:, :n] = True
-        of, at = torch.from_numpy(owner), torch.from_numpy(step)
-        sees[own:, n:] = (of[:, None] == of[None]) & (at[:, None] >= at[None])
-        past = None if prefix is None else DynamicCache(prefix)
+        model, n, c = self._network, len(prompt), len(part.tokens)
+        own = n if prefix is None else 0  # tokens of the prompt in this pass
         out = model(
-            input_ids=ids,
-            position_ids=places,
-            attention_mask=sees[None, None].to(model.device),
-            past_key_values=past,
-            use_cache=keep or past is not None,
+            input_ids=torch.tensor([prompt[:own] + part.tokens.tolist()], device=model.device),
+            position_ids=torch.from_numpy(part.positions(n, own))[None].to(model.device),
+            attention_mask=torch.from_numpy(part.sees(n, own))[None, None].to(model.device),
+            past_key_values=None if prefix is None else DynamicCache(prefix),
+            use_cache=keep or prefix is not None,
             logits_to_keep=torch.arange(max(own - 1, 0), own + c, device=model.device),
         )
         layers = [(x.keys[:, :, :n].clone(), x.values[:, :, :n].clone()) for x in out.past_key_values.layers] if keep else None
@@ -384,7 +320,7 @@ class LocalModel:
             return answered(requests, self._complete)
 
     def _complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        prompts = [self._prompt_tokens(schema_instruction(r)) for r in requests]
+        prompts = [self._tokens.of_prompt(schema_instruction(r)) for r in requests]
         replies: list[ChatReply | None] = [None] * len(requests)
         classes: dict[int, list[int]] = {}
         for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
@@ -402,12 +338,9 @@ class LocalModel:
                 answers = self._decode([prompts[i] for i in part], [requests[i] for i in part], width)
                 seconds = (time.perf_counter() - began) / len(part)
                 for i, (tokens, ended) in zip(part, answers, strict=True):
-                    text = self._loaded[1].decode(tokens, skip_special_tokens=True)
-                    usage = Usage(len(prompts[i]), len(tokens))
-                    cut = None if ended else f"cut after {len(tokens)} tokens"
-                    replies[i] = ChatReply(
-                        text, failure="truncated" if cut else None, detail=cut or "", usage=usage, seconds=seconds
-                    )
+                    text, usage = self._tokens.text(tokens), Usage(len(prompts[i]), len(tokens))
+                    failure, detail = (None, "") if ended else ("truncated", "cut at max_tokens")
+                    replies[i] = ChatReply(text, failure=failure, detail=detail, usage=usage, seconds=seconds)  # type: ignore[arg-type]
         return [reply for reply in replies if reply is not None]
 
     def _decode(
@@ -421,7 +354,7 @@ class LocalModel:
         import torch
         from transformers import DynamicCache
 
-        model = self._loaded[0]
+        model = self._network
         stop = self._stop_tokens
         single = [model(input_ids=torch.tensor([p], device=model.device), use_cache=True, logits_to_keep=1) for p in prompts]
         layers = []
@@ -435,21 +368,20 @@ class LocalModel:
         cache = DynamicCache(layers)
         lengths = torch.tensor([len(p) for p in prompts] + [1] * (self.batch - len(prompts)))
         sees = torch.arange(width)[None] >= (width - lengths)[:, None]  # bool[batch, width]
-        picks = [_Pick(r) for r in requests]
+        picks = [Pick(r) for r in requests]
         answers: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
         logits = torch.cat([out.logits[0] for out in single])  # [rows, vocabulary]
-        for step in range(max((r.max_tokens for r in requests), default=0)):
+        running = list(range(len(requests)))
+        for step in range(max(r.max_tokens for r in requests)):
             chosen = [0] * self.batch
-            for row, request in enumerate(requests):
-                if ended[row] or len(answers[row]) >= request.max_tokens:
-                    continue
-                chosen[row] = picks[row](logits[row])
-                if chosen[row] in stop:
-                    ended[row] = True
-                else:
+            for row in running:
+                chosen[row] = picks[row](logits[row].float().cpu().numpy())
+                ended[row] = chosen[row] in stop
+                if not ended[row]:
                     answers[row].append(chosen[row])
-            if all(e or len(a) >= r.max_tokens for e, a, r in zip(ended, answers, requests, strict=True)):
+            running = [row for row in running if not ended[row] and len(answers[row]) < requests[row].max_tokens]
+            if not running:
                 break
             sees = torch.cat([sees, torch.ones(self.batch, 1, dtype=torch.bool)], dim=1)
             out = model(
@@ -464,35 +396,6 @@ class LocalModel:
 
     @cached_property
     def _stop_tokens(self) -> frozenset[int]:
-        model, tokenizer = self._loaded
-        ends = model.generation_config.eos_token_id
+        ends = self._network.generation_config.eos_token_id
         listed = ends if isinstance(ends, list) else [ends]
-        return frozenset(int(t) for t in [*listed, tokenizer.eos_token_id] if t is not None)
-
-
-class _Pick:
-    """Chooses a row's next token: the likeliest, or a draw under the request's own seed."""
-
-    def __init__(self, request: ChatRequest) -> None:
-        import torch
-
-        self.temperature = request.temperature
-        digest = hashlib.sha256(f"{request.seed} {request.sample}".encode()).digest()
-        self.draws = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-    def __call__(self, logits: torch.Tensor) -> int:
-        import torch
-
-        logits = logits.float().cpu()
-        if self.temperature > 0:
-            uniform = torch.rand(logits.shape, generator=self.draws, dtype=torch.float64)
-            logits = logits / self.temperature - (-uniform.clamp_min(1e-300).log()).log()  # Gumbel: argmax is a draw
-        return int(logits.argmax())
-
-
-def _places(bodies: Sequence[Sequence[int]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return for each token of the joined bodies its body's number and its place within it."""
-    lengths = np.array([len(b) for b in bodies], dtype=np.int64)
-    owner = np.repeat(np.arange(len(bodies)), lengths)
-    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, np.arange(len(owner)) - starts
+        return frozenset(int(t) for t in [*listed, self._tokens.end] if t is not None)

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,14 +21,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 
 from llm4rec.core import ModelError
 from llm4rec.llm import wire
+from llm4rec.llm.config import LLMConfig
 from llm4rec.llm.structured import answered, schema_instruction
 from llm4rec.llm.values import ChatReply, ChatRequest, FailureKind, ScoreReply, ScoreRequest
 from llm4rec.llm.wire import Outcome
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
-    from llm4rec.llm.config import LLMConfig
 
 _RETRIED: frozenset[FailureKind] = frozenset({"unreachable", "rate_limited", "server_error"})
 _LONGEST_DETAIL = 300
@@ -70,7 +66,7 @@ class ServerModel:
         """Return log-probabilities of labels after messages, or of continuations after plain text."""
         return self._batch(requests, self._score)
 
-    def _batch(self, requests: Sequence[Q], ask: Callable[[AsyncOpenAI, Q], Awaitable[R]]) -> list[R]:
+    def _batch(self, requests: Sequence[Q], ask: Callable[[Any, Q], Awaitable[R]]) -> list[R]:
         """Ask all requests in an event loop of their own; works within a running loop too."""
         if not requests:
             return []
@@ -95,7 +91,7 @@ class ServerModel:
     def _key(self) -> str:
         return os.environ.get(self.config.api_key_env, "").strip()
 
-    async def _gather(self, requests: Sequence[Q], ask: Callable[[AsyncOpenAI, Q], Awaitable[R]]) -> list[R] | ModelError:
+    async def _gather(self, requests: Sequence[Q], ask: Callable[[Any, Q], Awaitable[R]]) -> list[R] | ModelError:
         """Return all replies, or what is wrong with the set-up: no call begins after that is known.
 
         The error is returned rather than raised, so that its traceback has no frame that holds
@@ -131,7 +127,7 @@ class ServerModel:
 
     # -- one call -----------------------------------------------------------------------
 
-    async def _call(self, client: AsyncOpenAI, path: str, body: dict[str, Any]) -> Outcome:
+    async def _call(self, client: Any, path: str, body: dict[str, Any]) -> Outcome:
         """Post a body until it is answered or the retries are used up; set-up faults raise ``ModelError``."""
         body = {k: v for k, v in {**body, **self.config.extra, "model": self.config.model}.items() if k not in self.config.omit}
         jitter = wait_exponential_jitter(initial=0.5, max=self.config.max_wait, jitter=0.5)
@@ -157,7 +153,7 @@ class ServerModel:
             raise ModelError(f"no connection ({outcome.detail})", where=self.config.base_url, todo="is the server running?")
         return outcome
 
-    async def _attempt(self, client: AsyncOpenAI, path: str, body: dict[str, Any]) -> Outcome:
+    async def _attempt(self, client: Any, path: str, body: dict[str, Any]) -> Outcome:
         import httpx2
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
@@ -223,7 +219,7 @@ class ServerModel:
 
     # -- chat ---------------------------------------------------------------------------
 
-    async def _chat(self, client: AsyncOpenAI, request: ChatRequest) -> ChatReply:
+    async def _chat(self, client: Any, request: ChatRequest) -> ChatReply:
         began = time.perf_counter()
         in_words = "response_format" in self.config.omit
         messages = schema_instruction(request) if in_words else request.messages
@@ -245,7 +241,7 @@ class ServerModel:
 
     # -- scores -------------------------------------------------------------------------
 
-    async def _score(self, client: AsyncOpenAI, request: ScoreRequest) -> ScoreReply:
+    async def _score(self, client: Any, request: ScoreRequest) -> ScoreReply:
         began = time.perf_counter()
         n = len(request.continuations)
         plain = isinstance(request.prompt, str)
