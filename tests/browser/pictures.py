@@ -29,7 +29,8 @@ def main(run: Path, folder: Path) -> None:
             page = browser.new_page(viewport=size, color_scheme=theme, reduced_motion="reduce")
             page.goto((run / "report.html").resolve().as_uri())
             page.wait_for_selector("svg.plot .label")
-            page.evaluate(
+            if section != "top":
+                page.evaluate("(id) => document.getElementById(`h-${id}`).scrollIntoView()", section)
                 "(id) => { const n = document.getElementById(id); scrollTo(0, id === 'top' ? 0 : n.offsetTop); }", section
             )
             page.wait_for_timeout(300)
