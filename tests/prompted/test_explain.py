@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from llm4rec.core import Explanation, Lists, Queries, Ragged, SpecError
 from llm4rec.llm.scripted import ScriptedModel
+from llm4rec.llm.store import Store, Stored
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest
 from llm4rec.prompted import EvidenceExplainer, EvidenceExplainerConfig, LLMExplainer, LLMExplainerConfig
 from llm4rec.prompted.check import Checker
@@ -338,3 +340,16 @@ def test_hostile_titles_do_not_open_a_turn_or_a_line() -> None:
     told = [e for row in component.explain(CASES.queries, LISTS) for e in row]
     assert {e.failure for e in told} == {"missing_evidence"}
     assert {tuple(m.role for m in r.messages) for r in seen} == {("user", "assistant", "user", "assistant", "user")}
+
+
+@pytest.mark.parametrize(("mode", "answers"), [("choose", obedient), ("json", first_of_all)])
+def test_replay_asks_nobody_and_says_the_same(tmp_path: Path, mode: str, answers: Any) -> None:
+    model = ScriptedModel(answers)
+    told, asked = [], []
+    with Store(tmp_path / "calls.sqlite") as store:
+        for stored in (Stored(model, store), Stored(model, store, "replay")):
+            component = LLMExplainer(LLMExplainerConfig(mode=mode), stored)
+            told.append(component.fit(TRAIN, valid=None, rng=np.random.default_rng(0)).explain(CASES.queries, LISTS))
+            asked.append(len(model.asked))
+    assert told[0] == told[1]
+    assert asked[0] == asked[1] > 0

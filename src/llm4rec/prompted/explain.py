@@ -15,13 +15,14 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Cases, Component, Dataset, Explanation, Lists, ModelError, Queries, Resources
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
 from llm4rec.prompted import likelihood
 from llm4rec.prompted.check import Checker
-from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table
+from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table, rarity
 from llm4rec.prompted.items import item_names
 from llm4rec.prompted.templated import EvidenceConfig, Sentences, choose, jaccard
 from llm4rec.prompted.wording import load_prompt, spelt
@@ -61,7 +62,8 @@ class _Draft:
 
     Attributes:
         evidence: what is cited so far.
-        options: what may be cited: history item -> codes of the values shared with it, newest item first.
+        options: what may be cited: history item -> codes of the values shared with it, the rarest first;
+            the newest item first.
         failure: kind of failure, after which nothing more is asked.
         prompts, answers: the exchange so far.
     """
@@ -97,6 +99,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         }
         self._asks = partial(load_prompt("sentence" if c.mode == "choose" else "json", c.template).messages, **words)
         self._names: dict[str, likelihood.Names] = {}
+        self._checker: Checker | None = None
 
     @classmethod
     def create(cls, config: LLMExplainerConfig, resources: Resources) -> Self:
@@ -109,7 +112,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         self.names_ = item_names(train.item_table, c.item, max_chars=c.max_chars, articles=c.articles)
         self.attributes_, self.values_ = attribute_table(train.item_table, c.attributes)
         self.order_ = np.argsort(-train.item_counts, kind="stable")
-        self._names = {}
+        self._names, self._checker = {}, None
         return self
 
     # -- explaining ---------------------------------------------------------------------
@@ -123,9 +126,9 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         out = [sentences.write(evidence) for evidence in base]
         rank = np.arange(len(listed.values)) - np.repeat(listed.offsets[:-1], listed.lengths)
         asked = [at for at in np.flatnonzero(rank < c.top).tolist() if out[at].failure is None]
-        drafts = [_Draft(base[at], self._options(pairs, at)) for at in asked]
-        checker = Checker(self.names_, self.values_, (self.attributes_.indptr, self.attributes_.indices), c.did)
-        told = self._chosen(drafts, checker) if c.mode == "choose" else self._written(drafts, checker)
+        says = rarity(self.attributes_)
+        drafts = [_Draft(base[at], self._options(pairs, at, says)) for at in asked]
+        told = self._chosen(drafts) if c.mode == "choose" else self._written(drafts)
         for at, (draft, explanation) in zip(asked, told, strict=True):
             if explanation is None:
                 explanation = replace(sentences.write(draft.evidence), failure=draft.failure)
@@ -134,14 +137,17 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             )
         return [tuple(out[a:b]) for a, b in zip(listed.offsets[:-1], listed.offsets[1:], strict=True)]
 
-    def _options(self, pairs: Pairs, place: int) -> dict[int, tuple[int, ...]]:
+    def _options(self, pairs: Pairs, place: int, says: NDArray[np.float64]) -> dict[int, tuple[int, ...]]:
         """Return what may be cited for a listed item: the history items that share a value, else all of them."""
         start, stop = np.searchsorted(pairs.place, [place, place + 1])
-        options = {int(pairs.cited[at]): tuple(pairs.values(at).tolist()) for at in range(start, stop)}
+        options = {}
+        for at in range(start, stop):
+            codes = pairs.values(at)
+            options[int(pairs.cited[at])] = tuple(codes[np.argsort(-says[codes], kind="stable")].tolist())
         return {cited: codes for cited, codes in options.items() if codes} or options
 
     # -- choose -------------------------------------------------------------------------
-    def _chosen(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
+    def _chosen(self, drafts: list[_Draft]) -> list[tuple[_Draft, Explanation | None]]:
         """Let the model choose the history item, then the value, then write."""
         drafts = self._pick(drafts, "cite", lambda draft: list(draft.options), self._cite)
         drafts = self._pick(drafts, "attribute", self._shared, self._state)
@@ -152,7 +158,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         for at, draft in enumerate(drafts):
             if at in replies:
                 reply = replies[at]
-                out.append(self._judged(draft.told(spelt(self._ask(draft)), reply.text or reply.detail), reply, checker))
+                out.append(self._judged(draft.told(spelt(self._ask(draft)), reply.text or reply.detail), reply))
             else:
                 out.append((draft, None))
         return out
@@ -174,8 +180,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         out = [take(draft, offer[0]) if len(offer) == 1 else draft for draft, offer in zip(drafts, offered, strict=True)]
         for at, row, answer in zip(asked, rows, answers, strict=True):
             failure = answer.failures[0] if answer.failures else None
-            spelt = [names.names[i] for i in row]
-            out[at] = out[at].told(answer.prompt, likelihood.table(spelt, answer, weight), failure)
+            table = likelihood.table([names.names[i] for i in row], answer, weight)
+            out[at] = out[at].told(answer.prompt, table, failure)
             if failure is None:
                 out[at] = take(out[at], int(row[np.argmax(answer.scores(weight, mean=True))]))
         return out
@@ -192,7 +198,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         return self._names[name]
 
     def _cite(self, draft: _Draft, cited: int) -> _Draft:
-        """Cite a history item, and of the values shared with it the one that the code would choose."""
+        """Cite a history item, and of the values shared with it the rarest."""
         codes = draft.options[cited]
         if cited == draft.evidence.cited:
             return draft
@@ -218,7 +224,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         return self._asks(**self._words(draft))
 
     # -- json ---------------------------------------------------------------------------
-    def _written(self, drafts: list[_Draft], checker: Checker) -> list[tuple[_Draft, Explanation | None]]:
+    def _written(self, drafts: list[_Draft]) -> list[tuple[_Draft, Explanation | None]]:
         """Ask for history item, value and sentence at once."""
         requests = []
         for draft in drafts:
@@ -233,7 +239,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             if reply.failure is None:
                 draft = self._resolved(draft, reply.value)
             sentence = reply if draft.failure else replace(reply, text=reply.value["sentence"])
-            out.append(self._judged(draft, sentence, checker))
+            out.append(self._judged(draft, sentence))
         return out
 
     def _own(self, draft: _Draft) -> list[int]:
@@ -257,15 +263,21 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         return replace(draft, evidence=Evidence(draft.evidence.item, cited, column, name))
 
     # -- judging ------------------------------------------------------------------------
-    def _judged(self, draft: _Draft, reply: ChatReply, checker: Checker) -> tuple[_Draft, Explanation | None]:
+    def _judged(self, draft: _Draft, reply: ChatReply) -> tuple[_Draft, Explanation | None]:
         """Return the explanation that a reply's sentence makes, or None with the failure in the draft."""
         failure = draft.failure or (None if reply.failure == "truncated" else reply.failure)
         if failure is not None:
             return replace(draft, failure=failure), None
-        finding = checker.check(reply.text, draft.evidence, cut=reply.failure == "truncated")
+        finding = self._checks().check(reply.text, draft.evidence, cut=reply.failure == "truncated")
         if finding.failure is not None:
             return replace(draft, failure=finding.failure), None
         return draft, Explanation(draft.evidence.item, finding.sentence, finding.claims)
+
+    def _checks(self) -> Checker:
+        if self._checker is None:
+            has = (self.attributes_.indptr, self.attributes_.indices)
+            self._checker = Checker(self.names_, self.values_, has, self.config.did)
+        return self._checker
 
     def _model(self) -> ChatModel:
         if self._llm is None:
