@@ -31,8 +31,6 @@ def main(run: Path, folder: Path) -> None:
             page.wait_for_selector("svg.plot .label")
             if section != "top":
                 page.evaluate("(id) => document.getElementById(`h-${id}`).scrollIntoView()", section)
-                "(id) => { const n = document.getElementById(id); scrollTo(0, id === 'top' ? 0 : n.offsetTop); }", section
-            )
             page.wait_for_timeout(300)
             page.screenshot(path=folder / f"{name}.png")
             page.close()
