@@ -191,11 +191,14 @@ class _Runner:
         return cost
 
     def _component(self, name: str, seed: int) -> tuple[Any, float]:
-        """Return a system's fitted component, from memory, from its folder or fitted now, and the seconds of its fit."""
+        """Return a system's fitted component, and the seconds of its fit with those of all that it retrieves with.
+
+        It comes from memory, from its folder, or is fitted now.
+        """
         if (name, seed) not in self._fitted:
             system, folder, key = self.spec.systems[name], self.directory.model(name, seed), self.key(name, seed)
-            retrievers = {r: self._component(r, self._seed_of(r, seed))[0] for r in system.retrieve}
-            built = build(system, self.resources, retrievers)
+            inner = {r: self._component(r, self._seed_of(r, seed)) for r in system.retrieve}
+            built = build(system, self.resources, {r: component for r, (component, _) in inner.items()})
             if self._key_of(folder / "fit.json") == key:
                 seconds = float(json.loads((folder / "fit.json").read_text())["seconds"])
                 component = restore(built, folder, self.resources)
@@ -206,7 +209,7 @@ class _Runner:
                 with self.directory.writing(f"models/{name}/{seed}") as scratch:
                     component.save(scratch)
                     (scratch / "fit.json").write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
-            self._fitted[name, seed] = component, seconds
+            self._fitted[name, seed] = component, seconds + sum(fit for _, fit in inner.values())
         return self._fitted[name, seed]
 
     def _write_part(self, name: str, seed: int, part: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
