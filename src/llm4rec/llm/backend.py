@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec.llm.config import LLMConfig
-from llm4rec.llm.local import LocalModel
+from llm4rec.llm.inprocess import LocalModel
 from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.server import ServerModel
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest

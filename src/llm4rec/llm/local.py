@@ -1,36 +1,35 @@
-"""A language model in this process: a GGUF file, a folder or a hub name, through transformers.
+"""The one file that runs a language model in this process, through torch and transformers.
 
-An answer depends on its request alone, not on what else is asked in the same call:
+Two tricks carry it, and both make an answer depend on its question alone:
 
-- ``score`` packs one request into one sequence, ``prompt + continuation + continuation + ...``.
-  Positions restart after the prompt, and the attention mask lets each continuation see the prompt
-  and itself only, so the prompt is computed once and nothing is padded.
-- ``chat`` computes each prompt alone, then decodes rows in batches of one fixed shape: prompts of
-  one length class, left-padded to that class, with empty rows where requests are missing.
+- scoring packs one prompt and all its continuations into one sequence (:mod:`.packing`), so the
+  prompt is computed once and nothing is padded;
+- decoding computes each prompt alone, then steps rows in batches of one fixed shape: prompts of
+  one length class, left-padded to that class, with empty rows where there are too few.
 
-Weights are loaded at the first call that needs them: a run answered from the store loads nothing.
+Independent pieces of work run side by side, each on one core.  That keeps the cores busy without
+the many small barriers of threads within an operation (which cost a factor of ten where another
+process holds one of the cores), and no figure depends on the number of cores.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from llm4rec.core import ModelError
-from llm4rec.llm.config import Device, Dtype
 from llm4rec.llm.packing import Pack, packs
 from llm4rec.llm.pick import Pick
-from llm4rec.llm.structured import answered, schema_instruction
 from llm4rec.llm.tokens import Tokens
-from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest, Usage
-from llm4rec.llm.weights import built_once, file_sha256, folder_sha256, located, native_bfloat16
+from llm4rec.llm.values import ChatRequest
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +37,13 @@ if TYPE_CHECKING:
 #: Prompts are padded to a multiple of this many tokens before they are decoded together.
 LENGTH_CLASS = 64
 _ROWS = 8  # rows of logits turned into log-probabilities at once: they then stay in the cache
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and warnings of transformers off the terminal."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -55,12 +57,12 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _convert(gguf: Path, folder: Path) -> None:
+def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF file as a folder of safetensors and tokenizer, which loads ten times as fast."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with _quiet_transformers():
+    with _quiet():
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain numbers now; without this, transformers refuses to save them.
         model.hf_quantizer = None
@@ -70,197 +72,103 @@ def _convert(gguf: Path, folder: Path) -> None:
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
-class LocalModel:
-    """A causal language model of transformers as a :class:`ChatModel`.
+def gpu_present() -> bool:
+    """Is there a GPU that torch can use?"""
+    import torch
 
-    Prompt and continuation are tokenized apart and joined as tokens, so a continuation counts the
-    same tokens after every prompt.  Text that spells a special token of the model (``<|im_end|>``)
-    is broken up first: it is data.
+    return bool(torch.cuda.is_available())
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A decoded answer: its tokens, whether it ended by itself, and its share of the batch's seconds."""
+
+    tokens: list[int]
+    ended: bool
+    seconds: float
+
+
+class Network:
+    """A loaded causal language model with its tokenizer.
 
     Args:
-        source: a ``.gguf`` file, a folder of transformers, or a hub name.
-        cache: where a GGUF file is converted to; required for one.
-        name: for tables; by default the file's or folder's name.
-        weights: what identifies the weights, where it is known (the SHA-256 of the GGUF file);
-            otherwise computed from the files, or hub name and revision.
-        revision: of a hub name.
-        dtype: ``auto`` is bfloat16 where the processor (or GPU) has it, else float32.
-        device: ``auto`` is the GPU if there is one.
+        folder: a folder of transformers, or a hub name.
+        name: for error messages.
+        dtype: name of the precision.
+        device: ``cpu`` or ``cuda``.
+        revision: of a hub name, None for a folder.
         batch: rows decoded together.
-        pack: upper bound of tokens in one packed sequence beyond the prompt.
+        pack: tokens of continuations scored together.
     """
 
-    def __init__(
-        self,
-        source: Path | str,
-        *,
-        cache: Path | None = None,
-        name: str | None = None,
-        weights: str | None = None,
-        revision: str = "main",
-        dtype: Dtype = "auto",
-        device: Device = "auto",
-        batch: int = 16,
-        pack: int = 768,
-    ) -> None:
-        self.source, self.cache, self.revision = source, cache, revision
-        self.dtype, self.device, self.batch, self.pack = dtype, device, batch, pack
-        # With known weights, a run answered from the store needs no file at all.
-        self._path = located(source) if weights is None or Path(source).exists() else None
-        self._weights = weights
-        path = self._path or Path(source)
-        self.name = name or (path.stem if path.suffix == ".gguf" else path.name if self._path else str(source))
-        self.chunk = 2 * batch
-        if path.suffix == ".gguf" and cache is None:
-            raise ModelError("a GGUF file needs a folder to be converted into", where=str(source))
-        self._lock = RLock()
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        if self._weights is not None:
-            return self._weights
-        if self._path is None:
-            return f"{self.source}@{self.revision}"
-        return file_sha256(self._path) if self._path.is_file() else folder_sha256(self._path)
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Name, weights and precision as asked for.
-
-        ``dtype: auto`` stands as it is, so that a stored run replays on another processor; name
-        the precision where it must be one and the same.
-        """
-        return {"backend": "local", "model": self.name, "weights": self._fingerprint, "dtype": self.dtype}
-
-    @property
-    def precision(self) -> str:
-        """The precision in which this machine computes."""
-        if self.dtype != "auto":
-            return self.dtype
-        return "bfloat16" if self._device == "cuda" or native_bfloat16() else "float32"
-
-    @cached_property
-    def _device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
-    # -- loading ------------------------------------------------------------------------
-
-    def _folder(self) -> str:
-        path = self._path or located(self.source)
-        if path is None:
-            return str(self.source)
-        if path.is_dir():
-            return str(path)
-        assert self.cache is not None
-        name = f"{path.stem}-{self._fingerprint[:16]}"
-        return str(built_once(self.cache, name, self._fingerprint, lambda folder: _convert(path, folder)))
-
-    @cached_property
-    def _loaded(self) -> tuple[Any, Tokens]:
-        """The model and its tokenizer."""
+    def __init__(self, folder: str, *, name: str, dtype: str, device: str, revision: str | None, batch: int, pack: int) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        options: dict[str, Any] = {} if self._path is not None else {"revision": self.revision}
+        options = {} if revision is None else {"revision": revision}
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
+            self.tokens = Tokens(AutoTokenizer.from_pretrained(folder, **options), name)
+        self.model = model.eval().to(device)
+        self.name, self.exact, self.batch, self.pack = name, dtype == "float32", batch, pack
+        #: The longest sequence that the model takes, in tokens.
+        self.limit = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+        ends = model.generation_config.eos_token_id
+        listed = [*(ends if isinstance(ends, list) else [ends]), self.tokens.end]
+        self._stop = frozenset(int(token) for token in listed if token is not None)
+
+    def _side_by_side(self, work: Callable[[X], Y], pieces: Sequence[X]) -> list[Y]:
+        """Return ``work`` of each piece, in order; on a processor each piece takes one core."""
+        import torch
+
+        def one(piece: X) -> Y:
+            with torch.inference_mode():
+                return work(piece)
+
+        if self.model.device.type != "cpu":
+            return [one(piece) for piece in pieces]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         try:
-            folder = self._folder()
-            with _quiet_transformers():
-                model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.precision), **options)
-                tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        except ModelError:
-            raise
-        except Exception as error:  # a damaged file makes the readers raise whatever they trip over
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(
-                f"cannot load the model ({type(error).__name__}: {reason})",
-                where=str(self.source),
-                todo="check the file, or name a folder with config.json, weights and tokenizer",
-            ) from None
-        return model.eval().to(self._device), Tokens(tokenizer, self.name)
-
-    @property
-    def _network(self) -> Any:
-        return self._loaded[0]
-
-    @property
-    def _tokens(self) -> Tokens:
-        return self._loaded[1]
-
-    def load(self) -> None:
-        """Load the weights now rather than at the first call."""
-        _ = self._loaded
-
-    @property
-    def _limit(self) -> int:
-        """The longest sequence that the model takes."""
-        config = self._network.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+            with ThreadPoolExecutor(threads) as pool:
+                return list(pool.map(one, pieces))
+        finally:
+            torch.set_num_threads(threads)
 
     # -- scoring ------------------------------------------------------------------------
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
-        """Return log-probabilities of the continuations; see :class:`ScoreReply`.
+    def score(self, asked: Sequence[tuple[list[int], list[tuple[int, ...]]]]) -> list[tuple[list[float], float]]:
+        """Return for each (prompt, continuations) the summed log-probabilities, and the seconds.
 
-        To share a prompt among many continuations, put them into one request.
+        Prompts and continuations are tokens; none of them is empty.
         """
-        import torch
 
-        with self._lock, torch.inference_mode():
-            _ = self._packs
-            return [self._score_one(request) for request in requests]
+        def one(piece: tuple[list[int], list[tuple[int, ...]]]) -> tuple[list[float], float]:
+            began = time.perf_counter()
+            return self._packed(*piece), time.perf_counter() - began
 
-    def _score_one(self, request: ScoreRequest) -> ScoreReply:
-        began = time.perf_counter()
-        prompt = self._tokens.of_prompt(request.prompt)
-        tokens = [tuple(self._tokens.of(c)) for c in request.continuations]
-        lengths = np.array([len(t) for t in tokens], dtype=np.int32)
-        logprobs = np.full(len(tokens), np.nan)
-        longest = len(prompt) + int(lengths.max(initial=0))
-        if longest > self._limit:
-            detail = f"{longest} tokens, and the model takes {self._limit}"
-            return ScoreReply(logprobs, lengths, failure="rejected", detail=detail)
-        # Sorted and without repetition: a continuation's score depends neither on its place nor on repetition.
-        distinct = sorted({t for t in tokens if t})
-        scores = dict(zip(distinct, self._packed(prompt, distinct), strict=True)) if distinct else {}
-        for i, t in enumerate(tokens):
-            logprobs[i] = scores.get(t, np.nan)
-        empty = int((lengths == 0).sum())
-        return ScoreReply(
-            logprobs,
-            lengths,
-            failure="empty" if empty else None,
-            detail=f"{empty} continuations without a token" if empty else "",
-            usage=Usage(len(prompt) + sum(map(len, distinct)), 0),
-            seconds=time.perf_counter() - began,
-        )
+        _ = self._follows_masks
+        return self._side_by_side(one, asked)
 
     @cached_property
-    def _packs(self) -> bool:
+    def _follows_masks(self) -> bool:
         """Does the model follow the mask and positions of a packed sequence?  Tried once, on a few tokens."""
         import torch
 
         prompt, continuations = [5, 6, 7, 8], [(9, 10, 11), (12, 13, 14)]
         apart = []
-        for continuation in continuations:
-            ids = torch.tensor([[*prompt, *continuation]], device=self._network.device)
-            rows = torch.log_softmax(self._network(input_ids=ids, use_cache=False).logits[0].float(), -1)
-            apart.append(sum(float(rows[len(prompt) - 1 + i, t]) for i, t in enumerate(continuation)))
-        try:
-            together = self._packed(prompt, continuations)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"{self.name} cannot be scored in process ({error})", todo="serve it, or name another model"
-            ) from None
-        allowed = 1e-2 if self.precision == "float32" else 0.5
-        if not np.allclose(apart, together, rtol=0, atol=allowed):
-            raise ModelError(
-                f"{self.name} ignores attention masks, so it cannot be scored in process",
-                todo="serve it, or name another model",
-            )
+        with torch.inference_mode():
+            for continuation in continuations:
+                ids = torch.tensor([[*prompt, *continuation]], device=self.model.device)
+                rows = torch.log_softmax(self.model(input_ids=ids, use_cache=False).logits[0].float(), -1)
+                apart.append(sum(float(rows[len(prompt) - 1 + i, t]) for i, t in enumerate(continuation)))
+            try:
+                together = self._packed(prompt, continuations)
+            except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+                together = [np.nan, np.nan]
+        if not np.allclose(apart, together, rtol=0, atol=1e-2 if self.exact else 0.5):
+            what = f"{self.name} does not follow attention masks, so it cannot be scored in process"
+            raise ModelError(what, todo="serve it, or name another model")
         return True
 
     def _packed(self, prompt: list[int], continuations: Sequence[tuple[int, ...]]) -> list[float]:
@@ -297,7 +205,7 @@ class LocalModel:
         import torch
         from transformers import DynamicCache
 
-        model, n, c = self._network, len(prompt), len(part.tokens)
+        model, n, c = self.model, len(prompt), len(part.tokens)
         own = n if prefix is None else 0  # tokens of the prompt in this pass
         out = model(
             input_ids=torch.tensor([prompt[:own] + part.tokens.tolist()], device=model.device),
@@ -310,52 +218,39 @@ class LocalModel:
         layers = [(x.keys[:, :, :n].clone(), x.values[:, :, :n].clone()) for x in out.past_key_values.layers] if keep else None
         return out.logits[0], layers
 
-    # -- chat ---------------------------------------------------------------------------
+    # -- decoding -----------------------------------------------------------------------
 
-    def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        """Answer each request: greedy at temperature 0, else sampled under (seed, sample)."""
-        import torch
-
-        with self._lock, torch.inference_mode():
-            return answered(requests, self._complete)
-
-    def _complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
-        prompts = [self._tokens.of_prompt(schema_instruction(r)) for r in requests]
-        replies: list[ChatReply | None] = [None] * len(requests)
+    def write(self, prompts: Sequence[list[int]], requests: Sequence[ChatRequest]) -> list[Written]:
+        """Answer prompts (tokens, not empty) under the temperature, seed and length of their requests."""
         classes: dict[int, list[int]] = {}
-        for i, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
-            total = len(prompt) + request.max_tokens
-            if total > self._limit:
-                detail = f"{total} tokens with the answer, and the model takes {self._limit}"
-                replies[i] = ChatReply("", failure="rejected", detail=detail)
-            else:
-                classes.setdefault(-(-len(prompt) // LENGTH_CLASS) * LENGTH_CLASS, []).append(i)
-        for width, rows in sorted(classes.items()):
+        for i, prompt in enumerate(prompts):
+            classes.setdefault(-(-len(prompt) // LENGTH_CLASS) * LENGTH_CLASS, []).append(i)
+        pieces = []
+        for width, rows in classes.items():
             rows.sort(key=lambda i: (requests[i].max_tokens, len(prompts[i])))
-            for start in range(0, len(rows), self.batch):
-                part = rows[start : start + self.batch]
-                began = time.perf_counter()
-                answers = self._decode([prompts[i] for i in part], [requests[i] for i in part], width)
-                seconds = (time.perf_counter() - began) / len(part)
-                for i, (tokens, ended) in zip(part, answers, strict=True):
-                    text, usage = self._tokens.text(tokens), Usage(len(prompts[i]), len(tokens))
-                    failure, detail = (None, "") if ended else ("truncated", "cut at max_tokens")
-                    replies[i] = ChatReply(text, failure=failure, detail=detail, usage=usage, seconds=seconds)  # type: ignore[arg-type]
-        return [reply for reply in replies if reply is not None]
+            pieces += [(width, rows[at : at + self.batch]) for at in range(0, len(rows), self.batch)]
+        pieces.sort(key=lambda piece: max(requests[i].max_tokens for i in piece[1]), reverse=True)  # the longest first
 
-    def _decode(
-        self, prompts: Sequence[list[int]], requests: Sequence[ChatRequest], width: int
-    ) -> list[tuple[list[int], bool]]:
-        """Return each row's tokens, and whether it ended by itself.
+        def one(piece: tuple[int, list[int]]) -> list[Written]:
+            width, rows = piece
+            return self._decode([prompts[i] for i in rows], [requests[i] for i in rows], width)
 
-        ``width`` is the length class: every row is left-padded to it, and rows without a request
-        are empty, so that each step has one shape whatever is asked together.
+        written: dict[int, Written] = {}
+        for (_, rows), answers in zip(pieces, self._side_by_side(one, pieces), strict=True):
+            written.update(zip(rows, answers, strict=True))
+        return [written[i] for i in range(len(prompts))]
+
+    def _decode(self, prompts: Sequence[list[int]], requests: Sequence[ChatRequest], width: int) -> list[Written]:
+        """Answer at most ``batch`` prompts of one length class.
+
+        Every row is left-padded to ``width``, and rows without a request are empty, so that each
+        step has one shape whatever is asked together.
         """
         import torch
         from transformers import DynamicCache
 
-        model = self._network
-        stop = self._stop_tokens
+        began = time.perf_counter()
+        model = self.model
         single = [model(input_ids=torch.tensor([p], device=model.device), use_cache=True, logits_to_keep=1) for p in prompts]
         layers = []
         for parts in zip(*(out.past_key_values.layers for out in single), strict=True):
@@ -377,7 +272,7 @@ class LocalModel:
             chosen = [0] * self.batch
             for row in running:
                 chosen[row] = picks[row](logits[row].float().cpu().numpy())
-                ended[row] = chosen[row] in stop
+                ended[row] = chosen[row] in self._stop
                 if not ended[row]:
                     answers[row].append(chosen[row])
             running = [row for row in running if not ended[row] and len(answers[row]) < requests[row].max_tokens]
@@ -392,10 +287,5 @@ class LocalModel:
                 use_cache=True,
             )
             logits = out.logits[:, -1]
-        return list(zip(answers, ended, strict=True))
-
-    @cached_property
-    def _stop_tokens(self) -> frozenset[int]:
-        ends = self._network.generation_config.eos_token_id
-        listed = ends if isinstance(ends, list) else [ends]
-        return frozenset(int(t) for t in [*listed, self._tokens.end] if t is not None)
+        seconds = (time.perf_counter() - began) / len(prompts)
+        return [Written(*row, seconds) for row in zip(answers, ended, strict=True)]

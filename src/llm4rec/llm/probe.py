@@ -24,7 +24,8 @@ def probe(model: ChatModel) -> dict[str, Any]:
     give log-probabilities of labels after messages, of text after text?  ``seed``: does one seed
     give the same sample twice, another seed another one?  None if that cannot be told.
 
-    Seven small calls.  They go through the model as it is given, so that a stored probe replays.
+    Six small calls, and one more if the first answer is repaired.  They go through the model as
+    it is given, so that a stored probe replays.
     """
     ask = (Message("user", "Which colour has the sky on a clear day?"),)
     coloured = model.chat([ChatRequest(ask, schema=_COLOUR, max_tokens=32)])[0]
