@@ -345,3 +345,15 @@ def test_bfloat16_ranks_as_float32_does(smollm: LocalModel) -> None:
     np.testing.assert_array_equal(among.logprobs[::-1], other.logprobs)
     asked = [replace(r, max_tokens=8) for r in chats(5)]
     assert [half.chat([r])[0].text for r in asked[:2]] == [r.text for r in half.chat(asked)][:2]
+
+
+@pytest.mark.slow
+@pytest.mark.assets
+def test_conversion_is_silent_and_gives_the_same_model_again(
+    smollm: LocalModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fresh = LocalModel(smollm.source, cache=tmp_path, name="smollm2", dtype="float32")
+    request = likelihoods(9)
+    np.testing.assert_array_equal(fresh.score([request])[0].logprobs, smollm.score([request])[0].logprobs)
+    assert capfd.readouterr() == ("", "")
+    assert fresh.identity == smollm.identity
