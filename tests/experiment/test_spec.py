@@ -81,6 +81,19 @@ def test_each_mistake_is_one_line_that_points_at_the_key(old: str, new: str, par
         assert part in line, line
 
 
+def test_a_key_in_the_wrong_place_is_not_repeated() -> None:
+    for line in (
+        'api_key_env = "sk-verysecret"',
+        'base_url = "http://me:sk-verysecret@host/v1"',
+        'temperature = "sk-verysecret"',
+    ):
+        text = GOOD + f'\n[llm.mine]\nbackend = "server"\n{line}\n'
+        with pytest.raises(SpecError) as caught:
+            parse_spec(text)
+        assert "sk-verysecret" not in str(caught.value)
+        assert "llm.mine" in str(caught.value)
+
+
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "quickstart.toml").write_text(GOOD)
     with pytest.raises(SpecError, match=r"did you mean 'quickstart\.toml'"):

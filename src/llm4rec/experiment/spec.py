@@ -336,7 +336,9 @@ def _validate(model: type[BaseModel], table: Any, where: str, *, extra: Iterable
             known = set(_fields_at(model, location[:-1])) | set(extra if len(location) == 1 else ())
             raise SpecError(f"unknown key{more}", where=at, todo=did_you_mean(location[-1], known)) from None
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "missing" else f", not {first['input']!r}"[:80]
+        # What stands in a table of a model is never repeated: it might be a key in the wrong place.
+        quiet = first["type"] == "missing" or location[:1] in (["llm"], ["encoder"])
+        given = "" if quiet else f", not {first['input']!r}"[:80]
         raise SpecError(f"{message}{given}{more}", where=at) from None
 
 
