@@ -36,6 +36,13 @@ class TestSASRec(ScoringContract):
     uses_valid = True
 
 
+class TestLastWindowSASRec(ScoringContract):
+    component = SASRec
+    configs = {**SMALL, "windows": "last"}
+    world = worlds.cycle()
+    uses_valid = True
+
+
 class Hashed:
     """Resources whose every encoder hashes words."""
 
@@ -126,3 +133,21 @@ def test_saved_network_is_the_same_network(tmp_path: Any) -> None:
     model = SASRec(SASRecConfig(**SMALL | {"epochs": 2})).fit(split.train, valid=None, rng=np.random.default_rng(0))
     model.save(tmp_path / "m")
     np.testing.assert_array_equal(SASRec.load(tmp_path / "m").score(split.test.queries), model.score(split.test.queries))
+
+
+def test_windows_of_the_end_alone_leave_the_rest_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import llm4rec.models.sasrec as module
+
+    split, targets = worlds.cycle().split, {}
+    lengths = split.train.histories.items.lengths
+    for windows in ("all", "last"):
+
+        def count(sequences: Ragged, width: int, pad: int, windows: str = windows) -> Any:
+            targets[windows] = int(np.maximum(sequences.lengths - 1, 0).sum())
+            return cut(sequences, width, pad)
+
+        monkeypatch.setattr(module, "cut", count)
+        config = SASRecConfig(**SMALL | {"epochs": 1, "length": 3, "windows": windows})
+        SASRec(config).fit(split.train, valid=None, rng=np.random.default_rng(0))
+    assert targets == {"all": int((lengths - 1).sum()), "last": int(np.minimum(lengths - 1, 3).sum())}
+    assert targets["last"] < targets["all"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from llm4rec.core import Cases, Config, Dataset, ModelError, Queries, Ragged, Resources, ScoringComponent
@@ -33,10 +33,13 @@ class SASRecConfig(Config):
     """Transformer blocks."""
     heads: int = Field(2, ge=1)
     """Attention heads; a divisor of ``width``."""
-    dropout: float = Field(0.2, ge=0, lt=1)
-    """Share of activations dropped in embeddings, attention and feed-forward layers."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Share of activations dropped in embeddings and after each half of a block."""
     length: int = Field(50, ge=1)
     """Most recent events that are looked at."""
+    windows: Literal["all", "last"] = "all"
+    """What is trained on of a history longer than ``length``: all of it, cut into windows, or its end
+    alone, as in the paper."""
     learning_rate: float = Field(1e-3, gt=0)
     """Of AdamW."""
     weight_decay: float = Field(0.0, ge=0)
@@ -51,12 +54,18 @@ class SASRecConfig(Config):
     """At most so many."""
     every: int = Field(2, ge=1)
     """Epochs between two looks at the validation cases."""
-    patience: int = Field(10, ge=1)
+    patience: int = Field(5, ge=1)
     """Looks without a better NDCG@10 before training stops."""
     deviation: float = Field(0.02, gt=0)
     """Standard deviation of the initial weights."""
     item_init: ItemInit | None = None
     """Start the item embeddings from text vectors; absent: from random ones."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of {self.heads} heads")
+        return self
 
 
 class _Network(nn.Module):
@@ -131,7 +140,8 @@ class SASRec(ScoringComponent[SASRecConfig]):
             with torch.no_grad():
                 network.items.weight[:-1] = torch.from_numpy(vectors)
         self.network_, self.popularity_ = network, train.item_counts.astype(np.float32)
-        windows = torch.from_numpy(cut(train.histories.items, config.length + 1, train.n_items))
+        histories = train.histories.items if config.windows == "all" else train.histories.items.last(config.length + 1)
+        windows = torch.from_numpy(cut(histories, config.length + 1, train.n_items))
 
         def batches(_: int) -> Iterator[Tensor]:
             order = torch.from_numpy(rng.permutation(len(windows)))
