@@ -208,3 +208,68 @@ def test_recommend_answers_users_and_histories(finished: Path) -> None:
 def test_recommend_says_what_is_wrong(finished: Path, arguments: dict[str, object], line: str) -> None:
     with pytest.raises(Exception, match=line):
         recommend(finished, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stranger", ["environment.json", "parts/mine.txt", "models/dataset/mine.txt"])
+def test_a_folder_of_one_s_own_that_looks_like_a_run_is_left_alone(log_folder: Path, stranger: str) -> None:
+    mine = log_folder / "mine"
+    (mine / stranger).parent.mkdir(parents=True)
+    for name in (stranger, "spec.toml"):
+        (mine / name).write_text("precious")
+    with pytest.raises(RunError, match="no run"):
+        run(read_spec(log_folder / "spec.toml"), mine)
+    assert (mine / "spec.toml").read_text() == (mine / stranger).read_text() == "precious"
+
+
+@pytest.mark.parametrize("fault", [b"", b"[]", b"PAR1 and no more"])
+def test_the_same_command_mends_a_broken_run(finished: Path, log_folder: Path, fault: bytes) -> None:
+    before = json.loads((finished / "summary.json").read_text())
+    for name in (
+        "spec.toml",
+        "summary.json",
+        "environment.json",
+        "cases.parquet",
+        "models/dataset/items.parquet",
+        "parts/ease/1/part.json",
+        "parts/text/1/lists.parquet",
+    ):
+        (finished / name).write_bytes(fault)
+        run(read_spec(log_folder / "spec.toml"), finished)
+        assert (finished / name).read_bytes() != fault, name
+    (finished / "results.parquet").unlink()
+    run(read_spec(log_folder / "spec.toml"), finished)
+    assert (finished / "results.parquet").exists()
+    after = json.loads((finished / "summary.json").read_text())
+    assert {n: s["metrics"] for n, s in before.items()} == {n: s["metrics"] for n, s in after.items()}
+
+
+def test_a_refresh_asks_again_though_the_run_is_finished(finished: Path, log_folder: Path) -> None:
+    told: list[str] = []
+    run(read_spec(log_folder / "spec.toml"), finished, mode="refresh", tell=told.append)
+    assert {line.split(":")[0] for line in told if line.endswith("fitting ...")} == {"told"}
+
+
+def test_another_title_is_another_run(finished: Path, log_folder: Path) -> None:
+    path = log_folder / "items.csv"
+    path.write_text(path.read_text().replace("A crime film", "A crime novel"))
+    run(read_spec(log_folder / "spec.toml"), finished)
+    assert pl.read_parquet(finished / "catalog.parquet")["title"].str.contains("novel").sum() == 10
+
+
+def test_a_run_that_another_one_cut_off_is_whole_again(
+    finished: Path, log_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, path = (finished / "spec.toml").read_text(), log_folder / "spec.toml"
+    mine = path.read_text()
+    path.write_text(mine.replace("l2 = 5.0", "l2 = 6.0"))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("llm4rec.experiment.run._Runner._system", stop)
+        run(read_spec(path), finished)
+    assert (finished / "spec.toml").read_text() != first
+    path.write_text(mine)
+    run(read_spec(path), finished)
+    assert (finished / "spec.toml").read_text() == first

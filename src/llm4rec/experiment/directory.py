@@ -65,7 +65,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             names = {p.name for p in self.path.iterdir()}
             strangers = {n for n in names if not n.startswith("llm.sqlite")}
-            if strangers and not names & {"run.lock", "parts", "environment.json"}:
+            if strangers and "run.lock" not in names and not names >= {"spec.toml", "summary.json", "cases.parquet"}:
                 raise RunError(
                     f"holds other files ({', '.join(sorted(strangers)[:3])}) and no run",
                     where=str(self.path), todo="choose an empty or new directory with --out",
@@ -103,6 +103,10 @@ class RunDirectory:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def holds(self, *names: str) -> bool:
+        """Is each of these files there, and whole as far as its ends show?"""
+        return all(_is_whole(self / name) for name in names)
+
     def sweep(self) -> None:
         """Remove what a killed run left half written."""
         for scratch in self.path.glob(".writing-*"):
@@ -125,7 +129,10 @@ class RunDirectory:
     def read_json(self, name: str) -> Any:
         """Read a JSON file; ``RunError`` if it is not there or broken."""
         try:
-            return json.loads((self / name).read_text(encoding="utf-8"))
+            value = json.loads((self / name).read_text(encoding="utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+            return value
         except FileNotFoundError:
             raise RunError(f"has no {name}", where=str(self.path), todo="is it the directory of a finished run?") from None
         except ValueError as error:
@@ -166,3 +173,18 @@ class RunDirectory:
             behaviors=tuple(facts["behaviors"]),
             clock=facts["clock"],
         )
+
+
+def _is_whole(path: Path) -> bool:
+    """Does a file hold what its kind must: a table its marks at both ends, JSON an object, any other a byte?"""
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".json":
+                return isinstance(json.load(file), dict)
+            head = file.read(4)
+            if path.suffix != ".parquet":
+                return bool(head)
+            file.seek(-4, os.SEEK_END)
+            return head == file.read() == b"PAR1"
+    except (OSError, ValueError):
+        return False

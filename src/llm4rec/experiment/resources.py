@@ -26,7 +26,7 @@ class RunResources:
     def __init__(
         self, llms: Mapping[str, LLMConfig], encoders: Mapping[str, EncoderConfig], store: Path, mode: Mode = "use"
     ) -> None:
-        self._llm_tables, self._encoder_tables, self._mode = llms, encoders, mode
+        self._llm_tables, self._encoder_tables, self.mode = llms, encoders, mode
         self._store = Store(store)
         self._llms: dict[str, Metered] = {}
         self._encoders: dict[str, Encoder] = {}
@@ -35,8 +35,8 @@ class RunResources:
         """Return the named model, metered, behind the run's store."""
         if name not in self._llms:
             config = _table(self._llm_tables, "llm", name)
-            model = open_model(config, download=self._mode != "replay")
-            self._llms[name] = Metered(Stored(model, self._store, self._mode), config.price)
+            model = open_model(config, download=self.mode != "replay")
+            self._llms[name] = Metered(Stored(model, self._store, self.mode), config.price)
         return self._llms[name]
 
     def encoder(self, name: str) -> Encoder:

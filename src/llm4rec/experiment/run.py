@@ -40,6 +40,12 @@ from llm4rec.pipeline import Pipeline, Trace
 
 _LOG = logging.getLogger(__name__)
 
+#: What a whole run holds beside its parts and models.
+WHOLE = (
+    "spec.toml", "summary.json", "report.html", "cases.parquet", "catalog.parquet", *(f"{table}.parquet" for table in TABLES),
+    "models/dataset/dataset.json", *(f"models/dataset/{table}.parquet" for table in ("events", "users", "items")),
+)  # fmt: skip
+
 
 def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None] = _LOG.info) -> Path:
     """Run an experiment in ``out`` and return the path of its report; continues what was begun there.
@@ -76,14 +82,20 @@ class _Runner:
     tell: Callable[[str], None]
     _fitted: dict[tuple[str, int], tuple[Any, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        train = self.split.train  # the split's fingerprint leaves out what is told of items and users
+        self._texts = _hash([table.write_json() for table in (train.item_table, train.user_table)])
+
     def run(self, dataset: Dataset, started: float) -> Path:
         """Do what is not yet done."""
         keys = {(name, seed): self.key(name, seed) for name in order(self.spec) for seed in self.seeds(name)}
         shown = _hash([[list(k), v] for k, v in keys.items()] + [self.spec.dump()])
-        todo = [pair for pair, key in keys.items() if self._key_of(self.directory.part(*pair) / "part.json") != key]
+        todo = [pair for pair, key in keys.items() if not self._is_done(*pair, key)]
         if done := len(keys) - len(todo):
             self.tell(f"{done} of {len(keys)} fits and servings are done already")
-        if todo or self._key_of(self.directory / "environment.json") != shown:
+        if todo or self._key_of(self.directory / "environment.json") != shown or not self._is_whole():
+            # From here to the end the tables may be of two specifications: a run cut off between is not whole.
+            (self.directory / "environment.json").unlink(missing_ok=True)
             self._write_ground(dataset)
             for name, seed in todo:
                 self._system(name, seed)
@@ -106,6 +118,7 @@ class _Runner:
         shapes = {
             "code": _code_fingerprint(),
             "split": self.split.fingerprint,
+            "texts": self._texts,
             "protocol": self.spec.protocol.model_dump(mode="json"),
             "experiment": experiment.model_dump(
                 mode="json", include={"metrics", "ks", "primary", "sample", "explain", "explain_top"}
@@ -125,8 +138,23 @@ class _Runner:
         """Return the key that a JSON file of this run carries, None if it is not there or broken."""
         try:
             return str(json.loads(path.read_text(encoding="utf-8"))["key"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _is_done(self, name: str, seed: int, key: str) -> bool:
+        """Is a system's part there and whole?  To refresh is to serve again whatever asks a language model."""
+        part = self.directory.part(name, seed)
+        fresh = self.resources.mode == "refresh" and self._asks_llm(name)
+        tables = [f"parts/{name}/{seed}/{table}.parquet" for table in TABLES]
+        return not fresh and self._key_of(part / "part.json") == key and self.directory.holds(*tables)
+
+    def _is_whole(self) -> bool:
+        spec = self.directory / "spec.toml"
+        return self.directory.holds(*WHOLE) and spec.read_bytes() == self.spec.dump().encode()
+
+    def _asks_llm(self, name: str) -> bool:
+        system = self.spec.systems[name]
+        return system.uses_llm or any(self._asks_llm(r) for r in system.retrieve)
 
     def is_sampled(self, name: str) -> bool:
         """Is a system too slow for all cases?"""

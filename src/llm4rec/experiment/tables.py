@@ -131,7 +131,7 @@ def _framed(name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
 def _named(column: str, train: Dataset) -> pl.Expr:
     """Return the expression that turns a column of inside ids into outside ids."""
     ids = pl.Series(train.items.ids, dtype=pl.String)
-    return pl.col(column).map_batches(lambda inside: ids.gather(inside), return_dtype=pl.String)
+    return pl.col(column).map_batches(lambda inside: ids.gather(inside.cast(pl.Int64)), return_dtype=pl.String)
 
 
 def _outside(ragged: Ragged, train: Dataset) -> pl.Series:
