@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec.core import SpecError
+from llm4rec.core import LLM4RecError, SpecError
+from llm4rec.data import load
 from llm4rec.experiment.spec import order, parse_spec, read_spec
 
 GOOD = """
@@ -68,6 +69,20 @@ def test_the_dump_holds_the_defaults() -> None:
         ("[data]", "[daten]", ("[data]", "missing")),
         ("[data]", "[protocol]\nmask = 'sean'\n[data]", ("protocol.mask", "'seen'")),
         ("[data]", "[data", ("not TOML", "line")),
+        ('name = "x"', 'name = "../x"', ("experiment.name", "folder")),
+        ('name = "x"', 'name = ""', ("experiment.name", "folder")),
+        ('name = "x"', 'name = "x"\nks = [99999999999999999999]', ("experiment.ks", "at most")),
+        ('name = "x"', 'name = "x"\nprimary = "ndcg@99999999"', ("experiment.primary", "at most")),
+        ('name = "x"', 'name = "x"\nmetrics = ["recal"]', ("experiment.metrics", "did you mean 'recall'")),
+        ('name = "x"', 'name = "x"\nseeds = [9223372036854775808]', ("experiment.seeds", "at most")),
+        ("l2 = 100", "l2 = inf", ("systems.ease", "l2", "finite")),
+        ("[systems.ease]", "[systems.dataset]\ncomponent = 'ease'\n[systems.ease]", ("systems.dataset", "not 'dataset'")),
+        ("[systems.ease]", f"[systems.{'a' * 300}]\ncomponent = 'ease'\n[systems.ease]", ("at most 100",)),
+        ("[systems.ease]", "[systems.e]\ncomponent = 'evidence-explainer'\n[systems.ease]", ("systems.e", "cannot retrieve")),
+        ("depth = 10", "depth = 10\nexplain = { component = 'ease' }", ("systems.both", "ease cannot explain")),
+        ('rank = [{ component = "ease" }]', 'rank = [{ component = "evidence-explainer" }]', ("systems.both", "cannot rank")),
+        ('["ease", "text"]', "[]", ("systems.both.retrieve", "at least one")),
+        ("l2 = 100", "l2 = 100\n[systems.s]\ncomponent = 'sasrec'\nwidth = 7\nheads = 2", ("systems.s", "no multiple")),
     ],
 )
 def test_each_mistake_is_one_line_that_points_at_the_key(old: str, new: str, parts: tuple[str, ...]) -> None:
@@ -149,3 +164,14 @@ def test_any_table_is_taken_or_refused_in_one_line(table: str, content: dict[str
         parse_spec(tomli_w.dumps(body))
     except SpecError as error:
         assert "\n" not in str(error)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(GOOD, encoding="utf-8-sig")
+    assert read_spec(tmp_path / "x.toml") == parse_spec(GOOD, folder=tmp_path)
+
+
+def test_a_path_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LLM4RecError) as caught:
+        load(parse_spec(GOOD.replace('set = "ml-100k"', 'path = "a\\u0000b"'), folder=tmp_path).data)
+    assert "\n" not in str(caught.value)

@@ -25,9 +25,9 @@ from llm4rec.core.split import Cases, Queries
 
 
 class Config(BaseModel):
-    """Base of every component's parameters: frozen, no unknown keys, each field documented."""
+    """Base of every component's parameters: frozen, no unknown keys, finite numbers, each field documented."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)

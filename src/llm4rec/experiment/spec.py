@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from llm4rec.core import Config, Mask, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
@@ -19,7 +20,11 @@ from llm4rec.llm import LLMConfig
 from llm4rec.metrics import ACCURACY, parse_metric
 from llm4rec.pipeline import PipelineConfig
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: A folder beside those of the systems.
+_RESERVED = "dataset"
+#: The longest lists and the largest seed that every part can hold.
+_LONGEST, _LARGEST_SEED = 10_000, 2**31 - 1
 
 
 class Experiment(Config):
@@ -44,11 +49,32 @@ class Experiment(Config):
     explain_top: int = Field(3, ge=1)
     """Items from the top of a list that are explained."""
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if "/" in value or "\\" in value or not value.strip(". ") or not value.isprintable() or len(value.encode()) > 200:
+            raise ValueError("must name a folder, without '/'")
+        return value
+
     @field_validator("seeds", "ks")
     @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value) or min(value) < 1:
-            raise ValueError("must be distinct and at least 1")
+    def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        most = _LARGEST_SEED if info.field_name == "seeds" else _LONGEST
+        if len(set(value)) != len(value) or min(value) < 1 or max(value) > most:
+            raise ValueError(f"must be distinct and at least 1, and at most {most}")
+        return value
+
+    @field_validator("metrics", "primary")
+    @classmethod
+    def _measured(cls, value: Any, info: ValidationInfo) -> Any:
+        try:
+            cutoffs = [parse_metric(f"{m}@1", ACCURACY) for m in value] if info.field_name == "metrics" else [
+                parse_metric(value, ACCURACY)
+            ]  # fmt: skip
+        except SpecError as error:
+            raise ValueError(f"{error.what}; {error.todo}") from None
+        if any(k > _LONGEST for _, k in cutoffs):
+            raise ValueError(f"its cut-off must be at most {_LONGEST}")
         return value
 
     @property
@@ -190,7 +216,7 @@ _SYSTEM_KEYS = set(System.model_fields) - {"part", "pipeline"}
 def read_spec(path: Path) -> Spec:
     """Read and validate a specification; ``SpecError`` names the file, the key and the mend."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors put a mark first
     except FileNotFoundError:
         near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
         raise SpecError("no such file", where=str(path), todo=near or "check the path") from None
@@ -220,7 +246,7 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
 def _absolute(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Make the data table's paths absolute: they are relative to the specification, not to the shell."""
     paths = {"path", "items", "users", "folder"}
-    return {k: str((folder / v).resolve()) if k in paths and isinstance(v, str) else v for k, v in table.items()}
+    return {k: os.path.abspath(folder / v) if k in paths and isinstance(v, str) else v for k, v in table.items()}
 
 
 def _unfold(table: Any, where: str) -> dict[str, Any]:
@@ -284,12 +310,18 @@ def _without_none(value: Any) -> Any:
 
 def _check_names(spec: Spec, where: str) -> None:
     """Check everything that is a reference from one table to another."""
-    for name in spec.experiment.names:
-        parse_metric(name, ACCURACY)
     for name, system in spec.systems.items():
         at = f"{where}: systems.{name}"
-        if not _NAME.fullmatch(name):
-            raise SpecError("a system's name holds letters, digits, '.', '_' and '-' only", where=at)
+        if not _NAME.fullmatch(name) or name == _RESERVED:
+            rule = f"a system's name holds letters, digits, '.', '_' and '-' only, at most 100, and is not {_RESERVED!r}"
+            raise SpecError(rule, where=at)
+        for verb, parts in (("retrieve", (system.part,)), ("rank", system.rank), ("explain", (system.explain,))):
+            for part in parts:
+                if part is not None and not hasattr(part.entry.component, verb):
+                    able = ", ".join(n for n, e in CATALOG.items() if hasattr(e.component, verb))
+                    raise SpecError(f"{part.component} cannot {verb}", where=at, todo=f"those that can: {able}")
+        if system.part is None and not system.retrieve:
+            raise SpecError("needs at least one system to retrieve with", where=f"{at}.retrieve")
         for kind, tables in (("llm", spec.llm), ("encoder", spec.encoder)):
             for part in system.parts:
                 for wanted in part.references(kind) - set(tables):

@@ -20,7 +20,6 @@ from llm4rec.nn.blocks import CausalBlock, causal_visibility
 from llm4rec.nn.train import reduced_precision
 from llm4rec.nn.train import train as train_network
 
-
 _ROUND, _NO_TARGET = 512, -100
 
 
