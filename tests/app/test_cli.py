@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -178,3 +179,29 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
     assert "Traceback" not in done.stderr
     again = llm4rec("run", folder / "tiny.toml", "--out", out)
     assert again.returncode == 0, again.stderr
+
+
+def test_what_a_terminal_obeys_is_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(EVENTS)
+    titles = "".join(f'i{i},"Film {i}\x1b]0;mine\x07\n\u202enwod"\n' for i in range(19)) + '"a,b",Comma\n'
+    (tmp_path / "items.csv").write_text("item_id,title\n" + titles)
+    (tmp_path / "tiny.toml").write_text(SPEC.replace('"events.csv"', '"events.csv"\nitems = "items.csv"'))
+    assert llm4rec("run", tmp_path / "tiny.toml", "--out", tmp_path / "run").returncode == 0
+    done = llm4rec("recommend", tmp_path / "run", "--system", "ease", "--items", 'i1, "a,b"', "--k", "3")
+    assert done.returncode == 0, done.stderr
+    assert "most recent: Comma; Film 1 ]0;mine nwod" in done.stdout
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout)
+    assert done.stdout.count("\n") == 5
+
+
+def test_too_little_memory_is_one_line(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(EVENTS)
+    (tmp_path / "tiny.toml").write_text(SPEC + '[systems.als]\ncomponent = "als"\nfactors = 100000000000000\n')
+    assert "not enough memory" in refused("run", tmp_path / "tiny.toml", "--out", tmp_path / "run")
+
+
+def test_a_report_of_a_broken_specification_is_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    for content in ("", "experiment = 1"):
+        (tmp_path / "run" / "spec.toml").write_text(content)
+        assert "spec.toml" in refused("report", tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import sys
 import warnings
@@ -40,6 +41,8 @@ def main() -> None:
             _fail(str(error))
         if isinstance(error, OSError):  # a full disk, a directory that may not be written
             _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # numpy; torch raises RuntimeError
+            _fail(f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller parameters or a larger machine")
         raise
 
 
@@ -89,7 +92,10 @@ def recommend(
     run: RunArgument,
     system: Annotated[str | None, typer.Option(help="System of the run; by default the best on all cases.")] = None,
     user: Annotated[str | None, typer.Option(help="A user of the data set, by outside id.")] = None,
-    items: Annotated[str | None, typer.Option(help="A history instead: item ids, oldest first, separated by commas.")] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(help="A history instead: item ids, oldest first, separated by commas; in quotes if an id holds one."),
+    ] = None,
     k: Annotated[int, typer.Option(min=1, help="Length of the list.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, where the system can.")] = False,
 ) -> None:
@@ -97,7 +103,7 @@ def recommend(
     from llm4rec.app.terminal import print_recommendations
     from llm4rec.experiment.recommend import recommend as answer
 
-    history = None if items is None else [i.strip() for i in items.split(",") if i.strip()]
+    history = None if items is None else [i.strip() for i in next(csv.reader([items], skipinitialspace=True), []) if i.strip()]
     print_recommendations(answer(run, system=system, user=user, history=history, k=k, explain=explain))
 
 

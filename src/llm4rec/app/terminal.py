@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from llm4rec.app.doctor import Finding
+from llm4rec.core import RunError
 from llm4rec.experiment.directory import RunDirectory
+
+#: Control characters, and those that turn the direction of writing.
+_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 @contextmanager
@@ -60,18 +66,15 @@ def print_leaderboard(run: Path) -> None:
     """Print a run's summary: systems on all cases, then all on the sample of the slow ones."""
     directory = RunDirectory(run)
     summary, environment = directory.read_json("summary.json"), directory.read_json("environment.json")
-    import tomllib
-
-    spec = tomllib.loads((directory / "spec.toml").read_text(encoding="utf-8"))
-    primary = spec["experiment"]["primary"]
+    try:
+        spec = tomllib.loads((directory / "spec.toml").read_text(encoding="utf-8"))
+        primary, kind, data = spec["experiment"]["primary"], spec["split"]["kind"], environment["dataset"]
+        head = f"{data['name']}: {data['users']} users, {data['items']} items; {kind}; {environment['protocol']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"spec.toml or environment.json is broken ({error})"
+        raise RunError(what, where=str(run), todo="run the experiment again") from None
     console = _console()
-    data = environment["dataset"]
-    console.print(
-        Text(
-            f"{data['name']}: {data['users']} users, {data['items']} items; {spec['split']['kind']}; {environment['protocol']}",
-            "dim",
-        )
-    )
+    console.print(Text(head, "dim"))
     everyone = {n: s["metrics"] for n, s in summary.items() if not s["sampled"]}
     if everyone:
         cases = max(summary[n]["cases"] for n in everyone)
@@ -110,7 +113,7 @@ def _leaderboard(
             tokens = (system["llm"]["tokens_in"] or 0) + (system["llm"]["tokens_out"] or 0)
             cells.append(f"{tokens:,}" if system["uses_llm"] else "")
         style = "dim" if system["control"] else ""
-        table.add_row(Text(system["label"] + (" (control)" if system["control"] else "")), *cells, style=style)
+        table.add_row(Text(_plain(system["label"]) + (" (control)" if system["control"] else "")), *cells, style=style)
     console.print()
     console.print(table)
 
@@ -119,12 +122,16 @@ def _decimal(value: float) -> str:
     return f"{value:.4f}".removeprefix("0")
 
 
+def _plain(text: str) -> str:
+    """Return one line without what a terminal obeys: titles and answers are anybody's text."""
+    return " ".join(_OBEYED.sub(" ", text).split())
+
+
 def print_recommendations(answer: Mapping[str, Any]) -> None:
     """Print one list, with what it was made from and why."""
     console = Console(highlight=False)
-    console.print(
-        Text(f"{answer['label']}, after {answer['history_length']} events; most recent: {'; '.join(answer['recent'])}", "dim")
-    )
+    recent = "; ".join(map(_plain, answer["recent"])) or "none"
+    console.print(Text(f"{_plain(answer['label'])}, after {answer['history_length']} events; most recent: {recent}", "dim"))
     table = _table()
     for column in ("rank", "item", "title", "score"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
@@ -132,7 +139,7 @@ def print_recommendations(answer: Mapping[str, Any]) -> None:
         table.add_column("why")
     for rank, (item, title, score) in enumerate(answer["list"], 1):
         why = [answer["why"].get(item, "")] if answer["why"] else []
-        table.add_row(str(rank), Text(item), Text(title), f"{score:.4f}", *map(Text, why))
+        table.add_row(str(rank), Text(_plain(item)), Text(_plain(title)), f"{score:.4f}", *(Text(_plain(w)) for w in why))
     console.print(table)
 
 
