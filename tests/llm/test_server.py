@@ -29,7 +29,7 @@ from llm4rec.llm import (
     open_chat_model,
 )
 from llm4rec.llm.server import ServerModel
-from llm4rec.llm.wire import closed, label_logprobs, wait_seconds
+from llm4rec.llm.wire import answer, closed, label_logprobs, wait_seconds
 from tests.llm.wire_server import Handler, State, completion, cuts, drips, raw, resets, says, serve, sleeps, status
 
 KEY = "sk-secret-0123456789abcdef"
@@ -496,3 +496,8 @@ def test_stored_run_replays_without_server_and_key(tmp_path: Path, monkeypatch: 
     with Store(tmp_path / "llm.sqlite", readonly=True) as store:
         again = Stored(open_chat_model(config), store, "replay").chat([ask()])[0]
     assert (again.text, again.cached) == (first.text, True)
+
+
+def test_half_a_character_in_an_answer_can_be_written_to_a_file() -> None:
+    body = {"choices": [{"message": {"content": "\ud83e fine \U0001f98a"}}]}
+    assert answer(body)[0] == "? fine \U0001f98a"

@@ -108,15 +108,20 @@ def answer(body: Mapping[str, Any]) -> tuple[str, FailureKind | None, str]:
     content, refusal = message.get("content"), message.get("refusal")
     if isinstance(content, list):  # some servers send parts
         content = "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
-    text = content if isinstance(content, str) else ""
+    text = _unicode(content) if isinstance(content, str) else ""
     if isinstance(refusal, str) and refusal:
-        return text or refusal, "refused", refusal
+        return text or _unicode(refusal), "refused", _unicode(refusal)
     reason = choice.get("finish_reason")
     if reason == "content_filter":
         return text, "refused", "the server's content filter"
     if reason == "length":
         return text, "truncated", "cut at max_tokens"
     return text, None, ""
+
+
+def _unicode(text: str) -> str:
+    """Return the text with ``?`` for each half of a character, which JSON can escape and no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def label_logprobs(body: Mapping[str, Any], labels: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
