@@ -90,3 +90,10 @@ def test_with_known_weights_a_replay_needs_no_file(tmp_path: Path) -> None:
             Stored(model, store, "replay").chat([ChatRequest((Message("user", "?"),))])
         with pytest.raises(ModelError, match="no such model file"):
             Stored(model, store).chat([ChatRequest((Message("user", "?"),))])
+
+
+@pytest.mark.parametrize("name", ["messages", "prompt", "model", "stream", "api_key", "Authorization"])
+def test_extra_neither_asks_something_else_nor_holds_a_key(name: str) -> None:
+    with pytest.raises(ValidationError, match="must not hold") as caught:
+        LLMConfig(backend="server", extra={name: "sk-verysecret"})
+    assert "sk-verysecret" not in str(caught.value)

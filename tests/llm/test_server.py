@@ -501,3 +501,15 @@ def test_stored_run_replays_without_server_and_key(tmp_path: Path, monkeypatch: 
 def test_half_a_character_in_an_answer_can_be_written_to_a_file() -> None:
     body = {"choices": [{"message": {"content": "\ud83e fine \U0001f98a"}}]}
     assert answer(body)[0] == "? fine \U0001f98a"
+
+
+@pytest.mark.parametrize("key", ["sk-very\nsecret", "sk very", "sk-🦊"])
+def test_a_key_that_no_header_can_carry_is_told_before_anything_is_asked(
+    wire: tuple[str, State], monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    url, state = wire
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ModelError, match="OPENAI_API_KEY holds") as caught:
+        one(url, api_key_env="OPENAI_API_KEY")
+    assert key not in str(caught.value)
+    assert not state.seen

@@ -14,6 +14,8 @@ from llm4rec.llm.prices import LOCAL, Price, known_price
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 OPENAI = "https://api.openai.com/v1"
+#: Fields of a request that ``extra`` may not set: what is asked, how the answer comes, and keys.
+_OWN = frozenset({"messages", "prompt", "model", "stream", "n", "api_key", "authorization", "key"})
 Omittable = Literal["temperature", "seed", "response_format"]
 
 
@@ -77,6 +79,15 @@ class LLMConfig(Config):
     def _names_a_variable(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", value):
             raise ValueError("must be the name of an environment variable in capitals, never a key")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _leaves_the_request_alone(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if held := sorted(_OWN & {name.lower() for name in value}):
+            raise ValueError(
+                f"must not hold {', '.join(held)}: requests set what they ask, and a key belongs into the environment"
+            )
         return value
 
     @field_validator("base_url")

@@ -73,6 +73,9 @@ class ServerModel:
         if not self._key() and urlsplit(self.config.base_url).hostname == "api.openai.com":
             todo = f"export {self.config.api_key_env}, or set base_url to your own server"
             raise ModelError("no key is set", where=self.config.base_url, todo=todo)
+        if not all("!" <= character <= "~" for character in self._key()):  # it must pass through an HTTP header
+            what = f"the key in {self.config.api_key_env} holds a space, a line break or a character beyond ASCII"
+            raise ModelError(what, where=self.config.base_url, todo="set it again, the key alone")
 
         def run() -> list[R] | ModelError:
             return asyncio.run(self._gather(requests, ask))
