@@ -20,7 +20,7 @@ def build(system: System, resources: Resources, retrievers: Mapping[str, Any]) -
     if system.part is not None:
         return make(system.part)
     explainer = make(system.explain) if system.explain is not None else None
-    return Pipeline(retrievers, [make(p) for p in system.rank], explainer=explainer, config=system.pipeline)  # type: ignore[arg-type]
+    return Pipeline(retrievers, [make(p) for p in system.rank], explainer=explainer, config=system.pipeline)
 
 
 def restore(built: Any, folder: Path, resources: Resources) -> Any:

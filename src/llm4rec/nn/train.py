@@ -72,7 +72,7 @@ def train(
         for batch in batches(epoch):
             optimizer.zero_grad(set_to_none=True)
             value = loss(batch)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(module.parameters(), clip)
             optimizer.step()
