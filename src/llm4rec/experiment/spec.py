@@ -369,7 +369,7 @@ def _validate(model: type[BaseModel], table: Any, where: str, *, extra: Iterable
             raise SpecError(f"unknown key{more}", where=at, todo=did_you_mean(location[-1], known)) from None
         message = first["msg"].removeprefix("Value error, ")
         # What stands in a table of a model is never repeated: it might be a key in the wrong place.
-        quiet = first["type"] == "missing" or location[:1] in (["llm"], ["encoder"])
+        quiet = first["type"] == "missing" or location[:1] in (["llm"], ["encoder"]) or message.endswith("?")
         given = "" if quiet else f", not {first['input']!r}"[:80]
         raise SpecError(f"{message}{given}{more}", where=at) from None
 
