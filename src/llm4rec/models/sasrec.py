@@ -32,7 +32,7 @@ class SASRecConfig(Config):
     """Transformer blocks."""
     heads: int = Field(2, ge=1)
     """Attention heads; a divisor of ``width``."""
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
     """Share of activations dropped in embeddings and after each half of a block."""
     length: int = Field(50, ge=1)
     """Most recent events that are looked at."""
