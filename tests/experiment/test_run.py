@@ -273,3 +273,15 @@ def test_a_run_that_another_one_cut_off_is_whole_again(
     path.write_text(mine)
     run(read_spec(path), finished)
     assert (finished / "spec.toml").read_text() == first
+
+
+def test_what_a_rule_hid_is_not_recommended_either(log_folder: Path) -> None:
+    events = pl.read_csv(log_folder / "events.csv")
+    low = pl.Series("rating", [1.0 if i % 3 == 0 else 5.0 for i in range(len(events))])
+    events.with_columns(low).write_csv(log_folder / "events.csv")
+    path = log_folder / "spec.toml"
+    path.write_text(path.read_text().replace('path = "events.csv"', 'path = "events.csv"\nmin_value = 3'))
+    run(read_spec(path), log_folder / "out")
+    touched = set(events.filter(pl.col("user_id") == "u1")["item_id"])
+    shown = recommend(log_folder / "out", system="popular", user="u1", k=40)
+    assert {item for item, _, _ in shown["list"]} == {f"i{i}" for i in range(40)} - touched

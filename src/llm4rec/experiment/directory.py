@@ -16,6 +16,7 @@ import polars as pl
 
 from llm4rec.core import Dataset, RunError, Vocabulary
 from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, STAGE, SYSTEM, USER, VALUE
+from llm4rec.data import Log
 
 #: Columns of the tables that each part holds and that the run's own tables put together.
 TABLES: dict[str, dict[str, Any]] = {
@@ -158,12 +159,14 @@ class RunDirectory:
             dataset.item_table.with_columns(ids[ITEM]).write_parquet(folder / "items.parquet", compression="zstd")
             facts = {"name": dataset.name, "behaviors": dataset.behaviors, "clock": dataset.clock}
             (folder / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n")
+            if isinstance(dataset, Log):
+                dataset.hidden.write_parquet(folder / "hidden.parquet", compression="zstd")
 
-    def read_dataset(self) -> Dataset:
+    def read_dataset(self) -> Log:
         """Read what ``write_dataset`` wrote."""
         users, items = self.read_table("models/dataset/users.parquet"), self.read_table("models/dataset/items.parquet")
         facts = self.read_json("models/dataset/dataset.json")
-        return Dataset(
+        return Log(
             name=facts["name"],
             users=Vocabulary(users["id"], kind="user"),
             items=Vocabulary(items["id"], kind="item"),
@@ -172,6 +175,7 @@ class RunDirectory:
             user_table=users.drop("id"),
             behaviors=tuple(facts["behaviors"]),
             clock=facts["clock"],
+            hidden=self.read_table("models/dataset/hidden.parquet"),
         )
 
 

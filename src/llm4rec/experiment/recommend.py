@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from llm4rec.core import DataError, Dataset, Queries, Ragged, RunError, did_you_mean
+from llm4rec.core.columns import ITEM, USER
+from llm4rec.data import Log
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.resources import RunResources
 from llm4rec.experiment.run import build, restore
@@ -38,6 +41,13 @@ def query_of(dataset: Dataset, user: str | None, history: Sequence[str] | None) 
     return Queries(np.array([at], np.int32), events.items.take(rows), now, events.times[where], events.behaviors[where])
 
 
+def seen(dataset: Log, queries: Queries) -> Ragged:
+    """Return all that the query's user is known to have touched: the history, and what a rule hid from it."""
+    user = int(queries.users[0])
+    hidden = dataset.hidden.filter(pl.col(USER) == user)[ITEM].to_numpy()
+    return Ragged.of([np.union1d(queries.history[0], hidden)])
+
+
 def recommend(
     run: Path,
     *,
@@ -65,7 +75,7 @@ def recommend(
     resources = RunResources(spec.llm, spec.encoder, directory.store)
     try:
         component = open_system(directory, spec, system, resources)
-        lists = component.retrieve(queries, k, exclude=queries.history)
+        lists = component.retrieve(queries, k, exclude=seen(dataset, queries))
         why: dict[str, str] = {}
         if explain:
             if not isinstance(component, Pipeline) or component.explainer is None:

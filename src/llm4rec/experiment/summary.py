@@ -16,7 +16,7 @@ from llm4rec.core import Cases, Dataset, Lists, Split
 from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, STAGE, SYSTEM, VALUE
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.protocol import Question
-from llm4rec.experiment.spec import Spec
+from llm4rec.experiment.spec import Part, Spec
 from llm4rec.metrics import (
     ACCURACY,
     Comparison,
@@ -48,7 +48,8 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
     primary, names = spec.experiment.primary, spec.experiment.names
     seeds = {n: sorted(s for m, s in facts if m == n) for n in spec.systems}
     values = {n: _values(results, n, names) for n in spec.systems}  # name -> (case numbers, metric -> float[n])
-    rng = np.random.default_rng(spec.experiment.seeds[0])
+    seed = spec.experiment.seeds[0]
+    components = [s.part.component for s in spec.systems.values() if s.part is not None and not s.label]
     masks = slice_cases(cases, split.train)
     context = ItemContext.of(split.train, _attributes(split.train))
     lists = directory.read_table("lists.parquet")
@@ -57,6 +58,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
     several = any(len(v[0]) < len(cases) for v in values.values())
     out: dict[str, Any] = {}
     for name, system in spec.systems.items():
+        rng = np.random.default_rng(seed)  # one for each, so that an interval does not depend on who else runs
         mine = [facts[name, s] for s in seeds[name]]
         numbers, metrics = values[name]
         on_sample = np.isin(numbers, sample)
@@ -67,7 +69,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
         rows = lists.filter((pl.col(SYSTEM) == name) & (pl.col(SEED) == seeds[name][0]))
         final = _lists(rows, stage_names[-1], numbers, split.train.items, spec.experiment.depth)
         out[name] = {
-            "label": system.label or (part.entry.label if part else name),
+            "label": system.label or _label(name, part, components),
             "component": part.component if part else "pipeline",
             "family": part.entry.family if part else ("prompted" if system.uses_llm else "pipeline"),
             "uses_llm": system.uses_llm,
@@ -108,7 +110,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "stages": _stages(rows, mine[0]["stages"], numbers, cases, split, names),
             "versus": {},
         }  # fmt: skip
-    _compare(out, values, sample if several else None, primary, rng)
+    _compare(out, values, sample if several else None, primary, np.random.default_rng(seed))
     return out
 
 
@@ -117,6 +119,13 @@ def _values(results: pl.DataFrame, name: str, names: list[str]) -> tuple[NDArray
     mean = results.filter(pl.col(SYSTEM) == name).group_by(CASE, METRIC).agg(pl.col(VALUE).mean())
     wide = mean.pivot(on=METRIC, index=CASE, values=VALUE).sort(CASE)
     return wide[CASE].to_numpy(), {m: wide[m].to_numpy() for m in names}
+
+
+def _label(name: str, part: Part | None, components: list[str]) -> str:
+    """Return a name for tables: the component's, with the system's where several have it."""
+    if part is None:
+        return name
+    return part.entry.label if components.count(part.component) == 1 else f"{part.entry.label} ({name})"
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
