@@ -105,7 +105,7 @@ class _Runner:
     def seeds(self, name: str) -> tuple[int, ...]:
         """Return the seeds that a system is run with: the first alone if chance plays no part, or a language model does."""
         system, seeds = self.spec.systems[name], self.spec.experiment.seeds
-        chance = any(not p.entry.component.deterministic for p in system.parts)
+        chance = any(not p.entry.component.deterministic for p in system.parts) or "auto" in system.pipeline.shares
         return seeds if (chance or any(self.seeds(r) == seeds for r in system.retrieve)) and not system.uses_llm else seeds[:1]
 
     def key(self, name: str, seed: int) -> str:

@@ -62,6 +62,11 @@ class PipelineConfig(Config):
     tuning_cases: int = Field(200, ge=1)
     """Validation cases that ``weight = "auto"`` may use; they are drawn with the seed of the run."""
 
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """The weights as a tuple, also where one stands for all rankers."""
+        return self.weight if isinstance(self.weight, tuple) else (self.weight,)
+
 
 class Pipeline(Component[PipelineConfig]):
     """Retrieves with one or several retrievers, fuses, ranks the top anew, and keeps a trace.
@@ -119,8 +124,8 @@ class Pipeline(Component[PipelineConfig]):
 
     @property
     def deterministic(self) -> bool:  # type: ignore[override]
-        """Does every seed give the same lists, in every part?"""
-        return all(getattr(part, "deterministic", True) for part in self._parts().values())
+        """Does every seed give the same lists, in every part?  An automatic weight is chosen on cases drawn by seed."""
+        return "auto" not in self.shares and all(getattr(part, "deterministic", True) for part in self._parts().values())
 
     def _parts(self) -> dict[str, Any]:
         """Return all parts under the names of their folders."""
