@@ -60,7 +60,7 @@ def packages() -> dict[str, str]:
 def describe_environment(spec: Spec, split: Split, resources: RunResources, started: float) -> dict[str, Any]:
     """Return the content of ``environment.json``."""
     train = split.train
-    used = {spec.data.set, *(c.model for c in spec.llm.values()), *(c.model for c in spec.encoder.values())}
+    used = {spec.data.set or "", *(c.model for c in spec.llm.values()), *(c.model for c in spec.encoder.values())}
     return {
         "llm4rec": llm4rec.__version__,
         "python": platform.python_version(),
@@ -76,7 +76,7 @@ def describe_environment(spec: Spec, split: Split, resources: RunResources, star
         },
         "split": {"fingerprint": split.fingerprint, "rules": dict(split.rules)},
         "protocol": spec.protocol.title,
-        "assets": {name: dict(ASSETS[name].members) for name in sorted(used & set(ASSETS))},
+        "assets": {name: dict(ASSETS[name].members) for name in sorted(set(ASSETS) & used)},
         "llms": {name: {"name": model.name, **model.identity} for name, model in resources.models().items()},
         "git": _commit(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),

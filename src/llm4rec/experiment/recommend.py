@@ -14,8 +14,8 @@ from llm4rec.core.columns import ITEM, USER
 from llm4rec.data import Log
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.resources import RunResources
-from llm4rec.experiment.run import build, restore
 from llm4rec.experiment.spec import Spec, read_spec
+from llm4rec.experiment.systems import build, restore
 from llm4rec.pipeline import Pipeline
 
 

@@ -173,7 +173,7 @@ class System(Config):
     """The component, for a system of one."""
     retrieve: tuple[str, ...] = ()
     """Systems that find the candidates, for a pipeline."""
-    pipeline: PipelineConfig = PipelineConfig()
+    pipeline: PipelineConfig = Field(default_factory=lambda: PipelineConfig.model_validate({}))
     """How the pipeline's stages work together."""
     rank: tuple[Part, ...] = ()
     """Rankers, in order."""
@@ -238,7 +238,7 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
     tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}") for name, table in tables["systems"].items()}
     if folder is not None:
         tables["data"] = _absolute(tables["data"], folder)
-    spec = _validate(Spec, tables, where)
+    spec: Spec = _validate(Spec, tables, where)
     _check_names(spec, where)
     return spec
 

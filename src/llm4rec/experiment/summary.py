@@ -231,7 +231,7 @@ def _compare(
         first, second = (np.stack([table[p[i]] for p in pairs], axis=1) for i in (0, 1))
         tests |= zip(pairs, paired_tests(first, second, rng=rng), strict=True)
     pairs, found = list(tests), list(tests.values())
-    adjusted = holm([t.p for t in found]) if found else []
+    adjusted = holm([t.p for t in found])
     for (a, b), test, p_holm in zip(pairs, found, adjusted, strict=True):
         shared = {"metric": primary, "n": test.n, "p": test.p, "p_holm": float(p_holm)}
         out[a]["versus"][b] = shared | {"difference": test.difference, "low": test.low, "high": test.high}
