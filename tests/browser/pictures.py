@@ -11,7 +11,7 @@ from tests.browser.test_report_page import CHROMIUM, FLAGS
 
 #: name: width, height, theme, section to start at.
 PICTURES = {
-    "report-light": (1280, 1240, "light", "top"),
+    "report": (1280, 1240, "light", "top"),
     "report-dark": (1280, 1240, "dark", "top"),
     "report-cost": (1280, 720, "light", "cost"),
     "report-case": (1280, 1240, "light", "cases"),
