@@ -18,8 +18,8 @@ from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.store import Store, Stored
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest
 from llm4rec.prompted import EvidenceExplainer, EvidenceExplainerConfig, LLMExplainer, LLMExplainerConfig
-from llm4rec.prompted.check import Checker
-from llm4rec.prompted.evidence import Evidence
+from llm4rec.prompted.explain.check import Checker
+from llm4rec.prompted.explain.evidence import Evidence
 from tests import worlds
 from tests.contracts.explainer import ExplainerContract
 from tests.prompted.test_rank import Given

@@ -16,9 +16,9 @@ from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.store import Store, Stored
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest
 from llm4rec.prompted import LLMRanker, LLMRankerConfig
-from llm4rec.prompted.choice import labels
-from llm4rec.prompted.generate import borda
-from llm4rec.prompted.question import Question
+from llm4rec.prompted.rank.choice import labels
+from llm4rec.prompted.rank.generate import borda
+from llm4rec.prompted.rank.question import Question
 from tests import worlds
 from tests.contracts.ranker import RankerContract
 

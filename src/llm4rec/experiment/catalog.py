@@ -17,9 +17,9 @@ from llm4rec.models.item_knn import ItemKNN
 from llm4rec.models.popular import Popular
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.text import TextRetriever
-from llm4rec.prompted.explain import LLMExplainer
-from llm4rec.prompted.rank import LLMRanker
-from llm4rec.prompted.templated import EvidenceExplainer
+from llm4rec.prompted.explain.explainer import LLMExplainer
+from llm4rec.prompted.explain.templated import EvidenceExplainer
+from llm4rec.prompted.rank.ranker import LLMRanker
 
 
 @dataclass(frozen=True, slots=True)

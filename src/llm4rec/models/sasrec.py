@@ -41,6 +41,8 @@ class SASRecConfig(Config):
     alone, as in the paper."""
     learning_rate: float = Field(1e-3, gt=0)
     """Of AdamW."""
+    item_rate: float = Field(1.0, gt=0, le=1)
+    """Learning rate of the item embeddings, as a share of ``learning_rate``: below 1 they stay nearer to their start."""
     weight_decay: float = Field(0.0, ge=0)
     """Of AdamW, on all parameters."""
     smoothing: float = Field(0.0, ge=0, lt=1)
@@ -162,7 +164,10 @@ class SASRec(ScoringComponent[SASRecConfig]):
             lists = self.retrieve(valid.queries, 10, exclude=valid.seen)
             return float(evaluate(lists, valid.truth, ["ndcg@10"])["ndcg@10"].mean())
 
-        optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        items = network.items.weight
+        others = [p for p in network.parameters() if p is not items]
+        groups = [{"params": [items], "lr": config.learning_rate * config.item_rate}, {"params": others}]
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         with reduced_precision():
             self.training_ = train_network(
                 network, optimizer, batches, loss, epochs=config.epochs, every=config.every, patience=config.patience,

@@ -1,8 +1,8 @@
 """Language models behind a prompt: rankers and explainers."""
 
-from llm4rec.prompted.explain import LLMExplainer, LLMExplainerConfig
-from llm4rec.prompted.rank import LLMRanker, LLMRankerConfig
-from llm4rec.prompted.templated import EvidenceExplainer, EvidenceExplainerConfig
+from llm4rec.prompted.explain.explainer import LLMExplainer, LLMExplainerConfig
+from llm4rec.prompted.explain.templated import EvidenceExplainer, EvidenceExplainerConfig
+from llm4rec.prompted.rank.ranker import LLMRanker, LLMRankerConfig
 
 __all__ = [
     "EvidenceExplainer", "EvidenceExplainerConfig", "LLMExplainer", "LLMExplainerConfig", "LLMRanker", "LLMRankerConfig",

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Exchange, SpecError
+from llm4rec.core import SpecError
 from llm4rec.llm.values import ChatModel, ScoreReply, ScoreRequest
-from llm4rec.prompted.question import Question, Verdict
 
 #: Stands for the candidate while the template is rendered; a private-use character, which no name holds.
 _HERE = "\ue000"
@@ -159,10 +158,3 @@ def table(names: Sequence[str], likelihoods: Likelihoods, weight: float) -> str:
         f"{name}: {given:.3f} ({tokens} tokens)" + (f", alone {alone:.3f}" if weight else "")
         for name, given, alone, tokens in zip(names, likelihoods.given, likelihoods.alone, likelihoods.tokens, strict=True)
     )
-
-
-def verdict(question: Question, likelihoods: Likelihoods, weight: float, *, mean: bool) -> Verdict:
-    """Return the scores of one question's candidates."""
-    failure = likelihoods.failures[0] if likelihoods.failures else None
-    exchange = Exchange(likelihoods.prompt, table(question.candidates, likelihoods, weight), failure)
-    return Verdict(likelihoods.scores(weight, mean=mean), likelihoods.failures, (exchange,))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Claim
-from llm4rec.prompted.evidence import Evidence
+from llm4rec.prompted.explain.evidence import Evidence
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _QUOTED = re.compile(r'"([^"]*)"|“([^”]*)”')

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llm4rec.core import Exchange
 from llm4rec.llm.values import ChatModel, Message, ScoreRequest
-from llm4rec.prompted.question import Question, Verdict
+from llm4rec.prompted.rank.question import Question, Verdict
 from llm4rec.prompted.wording import spelt
 
 

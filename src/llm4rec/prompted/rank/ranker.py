@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Component, Config, Dataset, Lists, ModelError, Note, Queries, Resources
+from llm4rec.core import Cases, Component, Config, Dataset, Exchange, Lists, ModelError, Note, Queries, Resources
 from llm4rec.llm.prompts import plain
 from llm4rec.llm.values import ChatModel
-from llm4rec.prompted import choice, generate, likelihood
+from llm4rec.prompted import likelihood
 from llm4rec.prompted.items import item_names
-from llm4rec.prompted.question import Question, Verdict
+from llm4rec.prompted.rank import choice, generate
+from llm4rec.prompted.rank.question import Question, Verdict
 from llm4rec.prompted.wording import load_prompt
 
 #: Prior weights among which ``prior_weight = "auto"`` chooses.
@@ -156,7 +157,7 @@ class LLMRanker(Component[LLMRankerConfig]):
             return generate.rank(model, questions, self._messages, c.permutations, c.max_tokens)
         answers = self._likelihoods(questions, pools, alone=self.prior_weight_ > 0)
         mean = c.normalise == "mean"
-        return [likelihood.verdict(q, a, self.prior_weight_, mean=mean) for q, a in zip(questions, answers, strict=True)]
+        return [_verdict(q, a, self.prior_weight_, mean=mean) for q, a in zip(questions, answers, strict=True)]
 
     def _likelihoods(
         self, questions: list[Question], pools: list[NDArray[Any]], *, alone: bool
@@ -195,3 +196,10 @@ class LLMRanker(Component[LLMRankerConfig]):
         if self._llm is None:
             raise ModelError("LLMRanker was made without a language model", todo="use LLMRanker.create(config, resources)")
         return self._llm
+
+
+def _verdict(question: Question, likelihoods: likelihood.Likelihoods, weight: float, *, mean: bool) -> Verdict:
+    """Return the scores of one question's candidates."""
+    failure = likelihoods.failures[0] if likelihoods.failures else None
+    exchange = Exchange(likelihoods.prompt, likelihood.table(question.candidates, likelihoods, weight), failure)
+    return Verdict(likelihoods.scores(weight, mean=mean), likelihoods.failures, (exchange,))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Cases, Component, Config, Dataset, Explanation, Lists, Queries
-from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table, rarity
+from llm4rec.prompted.explain.evidence import Evidence, Pairs, attribute_table, rarity
 from llm4rec.prompted.items import item_names
 
 
@@ -87,7 +87,7 @@ def choose(
         pairs: of the listed items with history items.
         listed: int[m], the items of all lists, one after the other.
         weights: float[p], how close the two items of each pair are.
-        attributes, values: see :func:`llm4rec.prompted.evidence.attribute_table`.
+        attributes, values: see :func:`llm4rec.prompted.explain.evidence.attribute_table`.
     """
     says = rarity(attributes)
     # The last of the pairs of one place in this order is its heaviest; of equals, the newest item.

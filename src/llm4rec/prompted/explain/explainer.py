@@ -21,10 +21,10 @@ from pydantic import Field
 from llm4rec.core import Cases, Component, Dataset, Explanation, Lists, ModelError, Queries, Resources
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
 from llm4rec.prompted import likelihood
-from llm4rec.prompted.check import Checker
-from llm4rec.prompted.evidence import Evidence, Pairs, attribute_table, rarity
+from llm4rec.prompted.explain.check import Checker
+from llm4rec.prompted.explain.evidence import Evidence, Pairs, attribute_table, rarity
+from llm4rec.prompted.explain.templated import EvidenceConfig, Sentences, choose, jaccard
 from llm4rec.prompted.items import item_names
-from llm4rec.prompted.templated import EvidenceConfig, Sentences, choose, jaccard
 from llm4rec.prompted.wording import load_prompt, spelt
 
 _SCHEMA: Mapping[str, Any] = {
@@ -83,7 +83,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
     """Explains each recommended item by a sentence whose claims are true, or says which failure it was.
 
     Failures: those of the language model (``truncated``, ``refused``, ``schema``, ...); of the
-    sentence (see :mod:`llm4rec.prompted.check`); ``out_of_range`` for a number that was not
+    sentence (see :mod:`llm4rec.prompted.explain.check`); ``out_of_range`` for a number that was not
     offered; ``unsupported_claim`` for an attribute that the two items do not share; and
     ``no_evidence`` where history and catalogue offer nothing (then nothing is asked or said).
     """
