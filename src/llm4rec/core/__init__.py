@@ -24,7 +24,7 @@ from llm4rec.core.errors import (
     SpecError,
     did_you_mean,
 )
-from llm4rec.core.lists import Exchange, Lists, Note
+from llm4rec.core.lists import Exchange, Lists, Note, Trial
 from llm4rec.core.ragged import Ragged
 from llm4rec.core.split import Cases, Mask, Queries, Split
 from llm4rec.core.vocabulary import Vocabulary
@@ -33,6 +33,6 @@ __all__ = [
     "AssetError", "Augmenter", "Cases", "Claim", "Clock", "Component", "Config", "DataError",
     "Dataset", "Exchange", "Explainer", "Explanation", "Histories", "LLM4RecError", "Lists",
     "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
-    "Retriever", "RunError", "Scorer", "ScoringComponent", "SpecError", "Split", "Vocabulary",
+    "Retriever", "RunError", "Scorer", "ScoringComponent", "SpecError", "Split", "Trial", "Vocabulary",
     "did_you_mean",
 ]  # fmt: skip

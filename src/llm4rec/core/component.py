@@ -201,10 +201,17 @@ class Explainer(Protocol):
 
 @runtime_checkable
 class Augmenter(Protocol):
-    """Writes to item or user memory: further columns of the item and user tables."""
+    """Adds to what is known of items and users: columns of the item table, profiles of queries.
 
-    def augment(self, dataset: Dataset, *, before: int | None) -> Dataset:
-        """Return the data set with richer tables, made from what is known before a time (UTC s)."""
+    Nothing that it adds may come from an event at or after the moment of the query.  One side may
+    be left as it is.
+    """
+
+    def augment(self, dataset: Dataset) -> Dataset:
+        """Return the data set with richer tables; its events are the same."""
+
+    def enrich(self, queries: Queries) -> Queries:
+        """Return the queries with what is known of their users; their histories are the same."""
 
 
 class ScoringComponent(Component[C]):

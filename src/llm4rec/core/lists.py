@@ -24,6 +24,19 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One listing of candidates as a ranker asked about it, kept for its diagnosis.
+
+    Attributes:
+        items: inside ids in the order in which they were shown.
+        scores: what the answer gave each of them, in the same order; nan for those that it did not place.
+    """
+
+    items: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """What a stage has to say about one query's list beside the list itself.
 
@@ -31,11 +44,13 @@ class Note:
         failures: kinds of failure, one entry each time one happened (``"invalid_json"``, ...).
         dropped: inside item id -> reason why the stage removed it or could not place it.
         exchanges: prompts and raw answers.
+        trials: the listings that were asked about.
     """
 
     failures: tuple[str, ...] = ()
     dropped: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
     exchanges: tuple[Exchange, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

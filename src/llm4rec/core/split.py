@@ -27,7 +27,9 @@ class Queries:
         times: int64[n], the moment of the query (UTC s).
         history_times: int64[m] in step with ``history.values``, or None.
         history_behaviors: int8[m] likewise, or None.
+        history_values: float32[m] likewise (ratings, counts), or None.
         texts: what the user asks for in words, one string a query, or None.
+        profiles: what is known of each user in words, made from events before the query, or None.
     """
 
     users: NDArray[np.int32]
@@ -36,6 +38,8 @@ class Queries:
     history_times: NDArray[np.int64] | None = None
     history_behaviors: NDArray[np.int8] | None = None
     texts: tuple[str, ...] | None = None
+    profiles: tuple[str, ...] | None = None
+    history_values: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "users", np.ascontiguousarray(self.users, dtype=np.int32))
@@ -46,7 +50,9 @@ class Queries:
             ("times", len(self.times), n),
             ("history_times", m if self.history_times is None else len(self.history_times), m),
             ("history_behaviors", m if self.history_behaviors is None else len(self.history_behaviors), m),
+            ("history_values", m if self.history_values is None else len(self.history_values), m),
             ("texts", n if self.texts is None else len(self.texts), n),
+            ("profiles", n if self.profiles is None else len(self.profiles), n),
         ):
             if length != wanted:
                 raise ValueError(f"{what} has {length} entries, not {wanted}")
@@ -77,6 +83,8 @@ class Queries:
             None if self.history_times is None else self.history_times[at],
             None if self.history_behaviors is None else self.history_behaviors[at],
             None if self.texts is None else tuple(self.texts[int(i)] for i in rows),
+            None if self.profiles is None else tuple(self.profiles[int(i)] for i in rows),
+            None if self.history_values is None else self.history_values[at],
         )
 
     def chunks(self, size: int) -> Iterator[tuple[NDArray[np.int64], Queries]]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from llm4rec.core import Cases, Config, DataError, Dataset, Queries, Ragged, SpecError, Split
-from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER
+from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER, VALUE
 from llm4rec.data.log import BEFORE, Log
 
 Kind = Literal["leave-one-out", "ratio", "global-time", "user-disjoint", "item-cold"]
@@ -79,14 +79,16 @@ class _Ordered:
     item: NDArray[np.int64]
     time: NDArray[np.int64]
     behavior: NDArray[np.int8]
+    value: NDArray[np.float32]
     row: NDArray[np.int64]
     n_users: int
 
     @classmethod
     def of(cls, log: Dataset) -> _Ordered:
-        user, item, time, behavior = (log.events[c].to_numpy() for c in (USER, ITEM, TIME, BEHAVIOR))
+        user, item, time, behavior, value = (log.events[c].to_numpy() for c in (USER, ITEM, TIME, BEHAVIOR, VALUE))
         row = np.lexsort((time, user))  # stable: equal times keep the order of the source
-        return cls(user[row].astype(np.int64), item[row].astype(np.int64), time[row], behavior[row], row, log.n_users)
+        ids = user[row].astype(np.int64), item[row].astype(np.int64)
+        return cls(*ids, time[row], behavior[row], value[row], row, log.n_users)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -322,6 +324,7 @@ def _cases(
         events.time[query],
         history_times=events.time[shown],
         history_behaviors=events.behavior[shown],
+        history_values=events.value[shown],
     )
     seen = Ragged.from_lengths(known_lengths, known.item[_ranges(known_start, known_lengths)])
     previous = np.maximum(query - 1, 0)

@@ -3,6 +3,6 @@
 from llm4rec.pipeline.fusion import fuse
 from llm4rec.pipeline.pipeline import Pipeline, PipelineConfig
 from llm4rec.pipeline.rerank import rerank
-from llm4rec.pipeline.trace import StageRecord, Step, Trace
+from llm4rec.pipeline.trace import Addition, StageRecord, Step, Trace
 
-__all__ = ["Pipeline", "PipelineConfig", "StageRecord", "Step", "Trace", "fuse", "rerank"]
+__all__ = ["Addition", "Pipeline", "PipelineConfig", "StageRecord", "Step", "Trace", "fuse", "rerank"]

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import polars as pl
 from pydantic import Field
 
 from llm4rec.core import (
+    Augmenter,
     Cases,
     Component,
     Config,
@@ -32,7 +34,7 @@ from llm4rec.core import (
 from llm4rec.metrics import evaluate
 from llm4rec.pipeline.fusion import Method, Normalise, fuse
 from llm4rec.pipeline.rerank import Omitted, rerank
-from llm4rec.pipeline.trace import Kind, StageRecord, Trace
+from llm4rec.pipeline.trace import Addition, Kind, StageRecord, Trace
 
 Share = float | Literal["auto"]
 _GRID = tuple(round(0.1 * step, 1) for step in range(11))
@@ -83,6 +85,9 @@ class Pipeline(Component[PipelineConfig]):
         retrievers: at least one, by name.
         rankers: in order of use.
         explainer: asked by :meth:`explain` only.
+        augmenters: in order of use; all parts that this pipeline fits see what they add to the item
+            table, and every part what they add to the queries.  Retrievers that were fitted before
+            know nothing of the former.
     """
 
     def __init__(
@@ -91,8 +96,10 @@ class Pipeline(Component[PipelineConfig]):
         rankers: Sequence[Ranker] = (),
         explainer: Explainer | None = None,
         config: PipelineConfig | None = None,
+        augmenters: Sequence[Augmenter] = (),
     ) -> None:
         super().__init__(config)
+        self.augmenters: list[Any] = list(augmenters)
         self.retrievers: dict[str, Any] = dict(retrievers)
         self.rankers: list[Any] = list(rankers)
         self.explainer: Any = explainer
@@ -129,14 +136,14 @@ class Pipeline(Component[PipelineConfig]):
 
     def _parts(self) -> dict[str, Any]:
         """Return all parts under the names of their folders."""
-        parts = {f"retriever-{name}": part for name, part in self.retrievers.items()}
+        parts = {f"augmenter-{i}": part for i, part in enumerate(self.augmenters)}
+        parts |= {f"retriever-{name}": part for name, part in self.retrievers.items()}
         parts |= {f"ranker-{i}": part for i, part in enumerate(self.rankers)}
         return parts if self.explainer is None else parts | {"explainer": self.explainer}
 
     def ranker_names(self) -> list[str]:
         """Return the rankers' names in the trace: their classes, numbered where one occurs again."""
-        classes = [type(ranker).__name__ for ranker in self.rankers]
-        return [f"{c}-{classes[: i + 1].count(c)}" if c in classes[:i] else c for i, c in enumerate(classes)]
+        return _names(self.rankers)
 
     # -- fitting ----------------------------------------------------------------------------
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
@@ -149,11 +156,16 @@ class Pipeline(Component[PipelineConfig]):
         parts = list(self._parts().values())
         *streams, own = rng.spawn(len(parts) + 1)  # so that a part more changes nothing for the others
         done: set[int] = set()
+        self.columns_: list[dict[str, int]] = []
         for part, stream in zip(parts, streams, strict=True):
             if id(part) not in done and (id(part) in self._own or not _is_fitted(part)):
                 part.fit(train, valid=valid, rng=stream)
                 self._own.add(id(part))
             done.add(id(part))
+            if len(self.columns_) < len(self.augmenters):  # augmenters come first
+                richer = part.augment(train)
+                self.columns_.append(_added(train, richer))
+                train = richer
         self.n_items_ = train.n_items
         self.weights_: list[float] = []
         self.tuning_: list[dict[str, Any]] = []
@@ -167,9 +179,10 @@ class Pipeline(Component[PipelineConfig]):
     def _tune(self, cases: Cases) -> None:
         """Set each automatic weight to the best of a grid, with the rankers before it as they are."""
         exclude = cases.exclude("seen")
-        lists = self._retrieve(cases.queries, self.config.candidates, exclude)[-1].lists
+        queries = self._enriched(cases.queries)[0]
+        lists = self._retrieve(queries, self.config.candidates, exclude)[-1].lists
         for name, ranker, depth, share in zip(self.ranker_names(), self.rankers, self.depths, self.shares, strict=True):
-            ranked = ranker.rank(cases.queries, lists.head(depth))
+            ranked = ranker.rank(queries, lists.head(depth))
             weight = 1.0 if share == "auto" else float(share)
             if share == "auto":
                 figures = {
@@ -192,6 +205,7 @@ class Pipeline(Component[PipelineConfig]):
     # -- serving ----------------------------------------------------------------------------
     def run(self, queries: Queries, k: int, *, exclude: Ragged) -> Trace:
         """Return the trace of all stages; its ``lists`` are the ``k`` best items of each query."""
+        queries, additions = self._enriched(queries)
         stages = self._retrieve(queries, max(k, self.config.candidates), exclude)
         for name, ranker, depth, weight in zip(self.ranker_names(), self.rankers, self.depths, self.weights_, strict=True):
             lists, source = stages[-1].lists, stages[-1].name
@@ -200,7 +214,17 @@ class Pipeline(Component[PipelineConfig]):
                 return self._join(lists, ranker.rank(queries, lists.head(depth)), depth, weight)
 
             stages.append(self._stage(f"rank:{name}", "rank", answer, exclude, (source,), depth))
-        return Trace(tuple(stages), k, exclude)
+        return Trace(tuple(stages), k, exclude, additions)
+
+    def _enriched(self, queries: Queries) -> tuple[Queries, tuple[Addition, ...]]:
+        """Return the queries with what the augmenters know of their users, and the record of it."""
+        additions = []
+        for name, augmenter, columns in zip(_names(self.augmenters), self.augmenters, self.columns_, strict=True):
+            clock, before = time.perf_counter(), queries
+            queries = augmenter.enrich(queries)
+            told = None if queries.profiles is before.profiles else queries.profiles
+            additions.append(Addition(f"augment:{name}", columns, told, time.perf_counter() - clock))
+        return queries, tuple(additions)
 
     def _retrieve(self, queries: Queries, width: int, exclude: Ragged) -> list[StageRecord]:
         """Return the stages before the rankers; the last one's lists are the candidates."""
@@ -248,7 +272,7 @@ class Pipeline(Component[PipelineConfig]):
         """Return the explainer's explanations; raises ``RunError`` if there is none."""
         if self.explainer is None:
             raise RunError("the pipeline has no explainer", todo="give it one")
-        return self.explainer.explain(queries, lists)  # type: ignore[no-any-return]
+        return self.explainer.explain(self._enriched(queries)[0], lists)  # type: ignore[no-any-return]
 
     # -- saving -----------------------------------------------------------------------------
     def save(self, folder: Path) -> None:
@@ -266,6 +290,7 @@ class Pipeline(Component[PipelineConfig]):
             raise RunError(f"cannot read a saved pipeline ({error})", where=str(folder), todo="fit it again") from None
         if saved["class"] != type(self).__name__:
             raise RunError(f"holds a {saved['class']}, not a {type(self).__name__}", where=str(folder))
+        self.augmenters = [self._loaded(p, folder / f"augmenter-{i}", resources) for i, p in enumerate(self.augmenters)]
         self.retrievers = {n: self._loaded(p, folder / f"retriever-{n}", resources) for n, p in self.retrievers.items()}
         self.rankers = [self._loaded(p, folder / f"ranker-{i}", resources) for i, p in enumerate(self.rankers)]
         if self.explainer is not None:
@@ -284,6 +309,23 @@ class Pipeline(Component[PipelineConfig]):
     def load(cls, folder: Path, resources: Resources | None = None) -> Self:
         """Refuse: a folder does not say which classes the parts have."""
         raise RunError("a pipeline is loaded into its parts", where=str(folder), todo="build it and call load_parts()")
+
+
+def _names(parts: Sequence[Any]) -> list[str]:
+    """Return the parts' names in the trace: their classes, numbered where one occurs again."""
+    classes = [type(part).__name__ for part in parts]
+    return [f"{c}-{classes[: i + 1].count(c)}" if c in classes[:i] else c for i, c in enumerate(classes)]
+
+
+def _added(before: Dataset, after: Dataset) -> dict[str, int]:
+    """Return the columns of the item table that are new or changed, with the number of items that have a text there."""
+    counts = {}
+    for column in after.item_table.columns:
+        values = after.item_table[column]
+        if column not in before.item_table.columns or not values.equals(before.item_table[column]):
+            text = values.cast(pl.String, strict=False) if not values.dtype.is_nested() else values.list.len().cast(pl.String)
+            counts[column] = int((text.fill_null("").is_in(["", "0"]).not_()).sum())
+    return counts
 
 
 def _is_fitted(part: Any) -> bool:

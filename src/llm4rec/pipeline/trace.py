@@ -45,6 +45,23 @@ class StageRecord:
         return (int(at[0]) + 1, float(self.lists.scores[row, at[0]])) if len(at) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What one augmenter added to what the stages were told.
+
+    Attributes:
+        name: unique in the trace, ``augment:PART``.
+        columns: of the item table that it added or changed -> how many items have a text there.
+        profiles: what it made known of each query's user, or None if it left users as they were.
+        seconds: wall time for all queries.
+    """
+
+    name: str
+    columns: Mapping[str, int]
+    profiles: tuple[str, ...] | None
+    seconds: float
+
+
 class Step(NamedTuple):
     """Where an item stood after a stage, and what there is to say about it.
 
@@ -68,11 +85,13 @@ class Trace:
         stages: at least one; the last one's lists, cut to ``k``, are the answer.
         k: how many items were asked for.
         exclude: what no list may hold, or None if that is not known.
+        additions: what augmenters added before the first stage.
     """
 
     stages: tuple[StageRecord, ...]
     k: int
     exclude: Ragged | None = None
+    additions: tuple[Addition, ...] = ()
 
     @classmethod
     def of(cls, name: str, lists: Lists, seconds: float, *, exclude: Ragged | None = None) -> Self:
@@ -89,8 +108,8 @@ class Trace:
 
     @property
     def seconds(self) -> float:
-        """Wall time of all stages together."""
-        return sum(stage.seconds for stage in self.stages)
+        """Wall time of all augmenters and stages together."""
+        return sum(a.seconds for a in self.additions) + sum(s.seconds for s in self.stages)
 
     @property
     def notes(self) -> tuple[Note, ...] | None:
@@ -170,8 +189,16 @@ class Trace:
             }
             for s in self.stages
         ]  # fmt: skip
-        return {"k": self.k, "stages": stages, "lists": rows(self.lists)}
+        additions = [
+            {"name": a.name, "columns": dict(a.columns), "profiles": a.profiles, "seconds": a.seconds} for a in self.additions
+        ]
+        return {"k": self.k, "additions": additions, "stages": stages, "lists": rows(self.lists)}
 
 
 def _joined(one: Note, other: Note) -> Note:
-    return Note(one.failures + other.failures, {**one.dropped, **other.dropped}, one.exchanges + other.exchanges)
+    return Note(
+        one.failures + other.failures,
+        {**one.dropped, **other.dropped},
+        one.exchanges + other.exchanges,
+        one.trials + other.trials,
+    )
