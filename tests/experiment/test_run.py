@@ -178,6 +178,26 @@ def test_candidates_are_a_protocol_of_their_own(log_folder: Path) -> None:
     assert summary["popular"]["metrics"]["recall@10"]["mean"] == 1.0  # all eight are listed, the truth among them
 
 
+def test_candidates_can_be_proposed_by_systems(log_folder: Path) -> None:
+    path = log_folder / "spec.toml"
+    table = '[protocol]\ncandidates = { size = 6, sources = ["ease", "text"], inject = %s }\n[data]'
+    text = path.read_text()
+    for inject in ("true", "false"):
+        path.write_text(text.replace("[data]", table % inject, 1))
+        run(read_spec(path), log_folder / inject)
+    cases = {inject: pl.read_parquet(log_folder / inject / "cases.parquet") for inject in ("true", "false")}
+    held = {
+        k: v.select(pl.col("candidates").list.set_intersection("truth").list.len() > 0).to_series() for k, v in cases.items()
+    }
+    assert held["true"].all()
+    assert 0 < held["false"].sum() < len(held["false"])
+    assert (cases["false"]["candidates"].list.len() == 6).all()
+    summary = json.loads((log_folder / "false" / "summary.json").read_text())
+    ceilings = {row["metrics"]["recall@10"]["mean"] for row in summary.values() if not row["sampled"]}
+    assert len(ceilings) == 1, "the same candidates for every system"
+    assert ceilings.pop() == pytest.approx(held["false"].mean())
+
+
 def test_a_directory_of_something_else_is_left_alone(log_folder: Path) -> None:
     with pytest.raises(RunError, match="holds other files"):
         run(read_spec(log_folder / "spec.toml"), log_folder)

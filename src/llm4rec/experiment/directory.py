@@ -29,7 +29,9 @@ TABLES: dict[str, dict[str, Any]] = {
         "failures": pl.List(pl.String),
         "dropped": pl.List(pl.Struct({ITEM: pl.String, "reason": pl.String})),
         "exchanges": pl.List(pl.Struct({"prompt": pl.String, "answer": pl.String, "failure": pl.String})),
+        "trials": pl.List(pl.Struct({"items": pl.List(pl.String), "scores": pl.List(pl.Float64)})),
     },
+    "profiles": {SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, STAGE: pl.String, "profile": pl.String},
     "explanations": {
         SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, RANK: pl.Int32, ITEM: pl.String, "sentence": pl.String,
         "claims": pl.List(pl.Struct({"kind": pl.String, ITEM: pl.String, "attribute": pl.String, VALUE: pl.String})),

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
-from llm4rec.experiment.spec import Spec, order
+from llm4rec.experiment.spec import RANDOM, Spec, order
 from llm4rec.experiment.summary import summarise
 from llm4rec.experiment.systems import build, restore
 from llm4rec.experiment.tables import (
@@ -32,6 +33,7 @@ from llm4rec.experiment.tables import (
     explanations_table,
     lists_table,
     notes_table,
+    profiles_table,
     results_table,
 )
 from llm4rec.llm import Mode, Tally
@@ -67,7 +69,7 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
         tell(f"data: {dataset!r}, {len(split.test)} test cases")
         resources = RunResources(spec.llm, spec.encoder, directory.store, mode)
         try:
-            return _Runner(spec, directory, split, Question.of(spec, split), resources, tell).run(dataset, started)
+            return _Runner(spec, directory, split, resources, tell).run(dataset, started)
         finally:
             resources.close()
 
@@ -77,7 +79,6 @@ class _Runner:
     spec: Spec
     directory: RunDirectory
     split: Split
-    question: Question
     resources: RunResources
     tell: Callable[[str], None]
     _fitted: dict[tuple[str, int], tuple[Any, float]] = field(default_factory=dict)
@@ -86,9 +87,15 @@ class _Runner:
         train = self.split.train  # the split's fingerprint leaves out what is told of items and users
         self._texts = _hash([table.write_json() for table in (train.item_table, train.user_table)])
 
+    @cached_property
+    def question(self) -> Question:
+        """What every system is asked; systems that propose candidates are fitted for it."""
+        seed = self.spec.experiment.seeds[0]
+        return Question.of(self.spec, self.split, lambda name: self._component(name, seed)[0])
+
     def run(self, dataset: Dataset, started: float) -> Path:
         """Do what is not yet done."""
-        keys = {(name, seed): self.key(name, seed) for name in order(self.spec) for seed in self.seeds(name)}
+        keys = {(name, seed): self._asked(self.key(name, seed)) for name in order(self.spec) for seed in self.seeds(name)}
         shown = _hash([[list(k), v] for k, v in keys.items()] + [self.spec.dump()])
         todo = [pair for pair, key in keys.items() if not self._is_done(*pair, key)]
         if done := len(keys) - len(todo):
@@ -129,6 +136,12 @@ class _Runner:
             "retrieve": {r: self.key(r, self._seed_of(r, seed)) for r in system.retrieve},
         }
         return _hash(shapes)
+
+    def _asked(self, key: str) -> str:
+        """Return a hash of what shapes a system's part besides the system: who proposes the candidates."""
+        candidates, first = self.spec.protocol.candidates, self.spec.experiment.seeds[0]
+        sources = () if candidates is None else candidates.sources
+        return _hash([key, [self.key(s, self._seed_of(s, first)) for s in sources if s != RANDOM]]) if sources else key
 
     def _seed_of(self, name: str, seed: int) -> int:
         seeds = self.seeds(name)
@@ -192,16 +205,18 @@ class _Runner:
             "lists": lists_table(trace, rows, self.split.train),
             "results": results_table(results, rows),
             "notes": notes_table(trace, rows, self.split.train),
+            "profiles": profiles_table(trace, rows),
             "explanations": explanations_table(explanations, explained, self.split.train),
         }
         part = {
-            "key": self.key(name, seed),
+            "key": self._asked(self.key(name, seed)),
             "cases": len(rows),
             "fit_seconds": fit_seconds,
             "serve_seconds": serve_seconds,
             "explain_seconds": time.perf_counter() - clock,
             "llm": self._cost(before),
             "stages": [{"stage": s.name, "kind": s.kind, "seconds": s.seconds, "given": s.depth} for s in trace.stages],
+            "additions": [{"name": a.name, "columns": dict(a.columns), "seconds": a.seconds} for a in trace.additions],
             "facts": component.facts() if isinstance(component, Pipeline) else {},
         }
         self._write_part(name, seed, part, tables)

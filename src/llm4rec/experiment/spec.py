@@ -7,10 +7,10 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from llm4rec.core import Config, Mask, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
@@ -23,6 +23,8 @@ from llm4rec.pipeline import PipelineConfig
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: A folder beside those of the systems.
 _RESERVED = "dataset"
+#: A source of candidates that is no system.
+RANDOM = "random"
 #: The longest lists and the largest seed that every part can hold.
 _LONGEST, _LARGEST_SEED = 10_000, 2**31 - 1
 
@@ -96,16 +98,27 @@ class CandidateProtocol(Config):
     """
 
     size: int = Field(20, ge=2)
-    """Items in each set, the truth among them."""
-    source: str = "random"
-    """``random`` (unseen items, uniformly, by seed)."""
+    """Items in each set."""
+    sources: tuple[str, ...] = Field((RANDOM,), min_length=1)
+    """Who proposes them: ``random`` (unseen items, uniformly, by seed) or systems of this
+    specification by name.  Several take turns, each giving the best item that is not there yet
+    (Hou et al., *Large Language Models are Zero-Shot Rankers*, ECIR 2024, arXiv 2305.08845)."""
+    inject: bool = True
+    """Put the truth in where no source proposes it; otherwise such a case is lost to every system.
+    With ``random`` candidates the truth is always put in."""
 
-    @field_validator("source")
+    @field_validator("sources")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value != "random":
-            raise ValueError("must be 'random'")
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("must be distinct")
         return value
+
+    @model_validator(mode="after")
+    def _random_needs_the_truth(self) -> Self:
+        if not self.inject and set(self.sources) == {RANDOM}:
+            raise ValueError("random candidates without the truth would measure nothing: leave inject true, or name systems")
+        return self
 
 
 class Protocol(Config):
@@ -122,7 +135,9 @@ class Protocol(Config):
         """The protocol's name in tables."""
         if self.candidates is None:
             return f"full ranking, mask: {self.mask}"
-        return f"{self.candidates.size} {self.candidates.source} candidates with the truth among them"
+        size, sources = self.candidates.size, self.candidates.sources
+        kind = f"{size} random candidates" if sources == (RANDOM,) else f"{size} candidates from {' and '.join(sources)}"
+        return f"{kind} with the truth among them" if self.candidates.inject else f"{kind}, the truth where they find it"
 
 
 class Part(Config):
@@ -169,6 +184,8 @@ class System(Config):
     """A control (shuffled texts, random vectors): expected to lose."""
     sampled: bool = False
     """Run on the seeded sample of cases only; so are all systems with a language model."""
+    augment: tuple[Part, ...] = ()
+    """Augmenters, in order: what they add is known to the system's own components."""
     part: Part | None = None
     """The component, for a system of one."""
     retrieve: tuple[str, ...] = ()
@@ -183,7 +200,7 @@ class System(Config):
     @property
     def parts(self) -> tuple[Part, ...]:
         """All components that the system itself names (not those of systems that it retrieves with)."""
-        return tuple(p for p in (self.part, *self.rank, self.explain) if p is not None)
+        return tuple(p for p in (*self.augment, self.part, *self.rank, self.explain) if p is not None)
 
     @property
     def uses_llm(self) -> bool:
@@ -259,6 +276,8 @@ def _unfold(table: Any, where: str) -> dict[str, Any]:
         raise SpecError(
             "has both 'component' and 'retrieve'", where=where, todo="a system is either one component or a pipeline"
         )
+    if "augment" in own:
+        own["augment"] = _parts(own["augment"], f"{where}.augment")
     if "component" in table:
         for key in ("rank", "explain"):
             if key in own:
@@ -266,13 +285,14 @@ def _unfold(table: Any, where: str) -> dict[str, Any]:
         return {**own, "part": _part(rest, where)}
     if "retrieve" not in table:
         raise SpecError("needs 'component' or 'retrieve'", where=where)
-    ranks = own.get("rank", [])
-    if not isinstance(ranks, list):
-        ranks = [ranks]
-    own["rank"] = [_part(r, f"{where}.rank") for r in ranks]
+    own["rank"] = _parts(own.get("rank", []), f"{where}.rank")
     if "explain" in own:
         own["explain"] = _part(own["explain"], f"{where}.explain")
     return {**own, "pipeline": _validate(PipelineConfig, rest, where, extra=_SYSTEM_KEYS | {"component"})}
+
+
+def _parts(tables: Any, where: str) -> list[Part]:
+    return [_part(table, where) for table in (tables if isinstance(tables, list) else [tables])]
 
 
 def _part(table: Any, where: str) -> Part:
@@ -282,7 +302,7 @@ def _part(table: Any, where: str) -> Part:
     if name not in CATALOG:
         raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
     given = {k: v for k, v in table.items() if k != "component"}
-    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
+    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve", "augment"}
     config = _validate(CATALOG[name].component.Config, given, where, extra=extra)
     return Part(component=name, params=config.model_dump(mode="json"))
 
@@ -294,6 +314,8 @@ def _fold(system: System) -> dict[str, Any]:
         return {"component": part.component, **part.params}
 
     table: dict[str, Any] = {k: getattr(system, k) for k in ("label", "note", "control", "sampled")}
+    if system.augment:
+        table["augment"] = [flat(p) for p in system.augment]
     if system.part is not None:
         return table | flat(system.part)
     table |= {"retrieve": list(system.retrieve), **system.pipeline.model_dump(mode="json")}
@@ -315,7 +337,8 @@ def _check_names(spec: Spec, where: str) -> None:
         if not _NAME.fullmatch(name) or name == _RESERVED:
             rule = f"a system's name holds letters, digits, '.', '_' and '-' only, at most 100, and is not {_RESERVED!r}"
             raise SpecError(rule, where=at)
-        for verb, parts in (("retrieve", (system.part,)), ("rank", system.rank), ("explain", (system.explain,))):
+        verbs = {"augment": system.augment, "retrieve": (system.part,), "rank": system.rank, "explain": (system.explain,)}
+        for verb, parts in verbs.items():
             for part in parts:
                 if part is not None and not hasattr(part.entry.component, verb):
                     able = ", ".join(n for n, e in CATALOG.items() if hasattr(e.component, verb))
@@ -334,6 +357,10 @@ def _check_names(spec: Spec, where: str) -> None:
                 raise SpecError(
                     f"retrieves with {wanted!r}, which is no system", where=at, todo=did_you_mean(wanted, spec.systems)
                 )
+    sources = spec.protocol.candidates.sources if spec.protocol.candidates is not None else ()
+    for source in set(sources) - set(spec.systems) - {RANDOM}:
+        todo = did_you_mean(source, [RANDOM, *spec.systems])
+        raise SpecError(f"{source!r} is no system", where=f"{where}: protocol.candidates.sources", todo=todo)
     order(spec, where)
 
 

@@ -17,10 +17,12 @@ def build(system: System, resources: Resources, retrievers: Mapping[str, Any]) -
     def make(part: Part) -> Component[Any]:
         return part.entry.component.create(part.config, resources)
 
+    augmenters = [make(p) for p in system.augment]
     if system.part is not None:
-        return make(system.part)
+        component = make(system.part)
+        return Pipeline({system.part.component: component}, augmenters=augmenters) if augmenters else component
     explainer = make(system.explain) if system.explain is not None else None
-    return Pipeline(retrievers, [make(p) for p in system.rank], explainer=explainer, config=system.pipeline)
+    return Pipeline(retrievers, [make(p) for p in system.rank], explainer, system.pipeline, augmenters)
 
 
 def restore(built: Any, folder: Path, resources: Resources) -> Any:

@@ -76,7 +76,7 @@ def results_table(results: Mapping[str, NDArray[np.float64]], rows: NDArray[np.i
 
 
 def notes_table(trace: Trace, rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:
-    """Return what stages had to say: failures, dropped items, prompts and answers."""
+    """Return what stages had to say: failures, dropped items, prompts and answers, listings."""
     found = []
     for stage in trace.stages:
         for case, note in zip(rows.tolist(), stage.lists.notes or (), strict=stage.lists.notes is not None):
@@ -88,9 +88,21 @@ def notes_table(trace: Trace, rows: NDArray[np.int64], train: Dataset) -> pl.Dat
                         "failures": list(note.failures),
                         "dropped": [{ITEM: train.items.ids[i], "reason": why} for i, why in note.dropped.items()],
                         "exchanges": [{"prompt": e.prompt, "answer": e.answer, "failure": e.failure} for e in note.exchanges],
+                        "trials": [{"items": [train.items.ids[i] for i in t.items], "scores": t.scores} for t in note.trials],
                     }
                 )
     return _framed("notes", found)
+
+
+def profiles_table(trace: Trace, rows: NDArray[np.int64]) -> pl.DataFrame:
+    """Return what augmenters made known of each query's user."""
+    found = [
+        {STAGE: addition.name, CASE: case, "profile": profile}
+        for addition in trace.additions
+        for case, profile in zip(rows.tolist(), addition.profiles or (), strict=addition.profiles is not None)
+        if profile
+    ]
+    return _framed("profiles", found)
 
 
 def explanations_table(explanations: Sequence[Sequence[Explanation]], rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:

@@ -1,0 +1,66 @@
+"""Candidate sets: who proposes them, and that nothing in them tells the truth apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llm4rec.core import SpecError
+from llm4rec.core.ragged import Ragged
+from llm4rec.experiment.protocol import complement, draw_unseen, take_turns
+from llm4rec.experiment.spec import parse_spec
+from tests import worlds
+
+
+def test_sources_take_turns_and_repetitions_cost_no_place() -> None:
+    one, two = np.array([[9, 8, 7, 6]]), np.array([[9, 3, 2, 1]])
+    assert take_turns([one, two], 4, None, 10)[0].tolist() == [3, 7, 8, 9]
+    assert set(take_turns([one, two], 3, None, 10)[0].tolist()) == {9, 8, 3}
+
+
+def test_the_truth_takes_the_last_place_and_stands_in_no_special_one() -> None:
+    proposed = np.array([[5, 1, 2, 3], [0, 1, 2, 3]])
+    chosen = take_turns([proposed], 3, Ragged.of([[4], [1]]), 6)
+    assert chosen[0].tolist() == [1, 4, 5]
+    assert chosen[1].tolist() == [0, 1, 2]
+
+
+def test_short_lists_give_short_sets() -> None:
+    chosen = take_turns([np.array([[2, -1, -1]])], 3, None, 6)
+    assert chosen[0].tolist() == [2]
+
+
+def test_random_candidates_are_unseen_and_not_the_truth() -> None:
+    cases = worlds.checkerboard().split.test
+    drawn = draw_unseen(cases, 32, 5, np.random.default_rng(0))
+    for row, seen, truth in zip(drawn, cases.seen, cases.truth, strict=True):
+        assert len(set(row.tolist())) == 5
+        assert not set(row.tolist()) & {*seen.tolist(), *truth.tolist()}
+
+
+def test_complement_leaves_the_candidates() -> None:
+    assert complement(Ragged.of([[1, 3]]), 5)[0].tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('sources = ["pop"]', "'pop' is no system"),
+        ('sources = ["random", "random"]', "distinct"),
+        ("inject = false", "would measure nothing"),
+        ("sources = []", "at least 1"),
+    ],
+)
+def test_what_cannot_be_a_source_says_so(table: str, message: str) -> None:
+    text = f"""
+[experiment]
+name = "x"
+[data]
+set = "ml-100k"
+[protocol.candidates]
+{table}
+[systems.popular]
+component = "popular"
+"""
+    with pytest.raises(SpecError, match=message):
+        parse_spec(text)
