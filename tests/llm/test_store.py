@@ -254,6 +254,43 @@ print(",".join(r.text for r in model.chat([ChatRequest((Message("user", f"{i}"),
     assert len(set(outs)) == 1
 
 
+_STEADY = """
+import sys, time
+from llm4rec.llm import *
+def answer(request):
+    time.sleep(0.002)
+    return sys.argv[2] * 500
+model = Stored(ScriptedModel(answer), Store(sys.argv[1]), chunk=1)
+print("open", flush=True)
+sys.stdin.readline()  # all of them begin at once
+for i in range(60):
+    model.chat([ChatRequest((Message("user", f"{(int(sys.argv[2]) * 37 + i) % 90}"),))])
+print("done", flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_the_others_in_peace(tmp_path: Path) -> None:
+    path = tmp_path / "llm.sqlite"
+    command = [sys.executable, "-c", textwrap.dedent(_STEADY), str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    writers = [subprocess.Popen([*command, str(k)], **pipes) for k in range(4)]  # type: ignore[call-overload]
+    assert [w.stdout.readline() for w in writers] == ["open\n"] * 4  # made by all of them at the same time
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    time.sleep(0.1)
+    writers[0].send_signal(signal.SIGKILL)
+    outs = [w.communicate(timeout=120)[0] for w in writers]
+    assert [w.returncode for w in writers] == [-signal.SIGKILL, 0, 0, 0]
+    assert outs[1:] == ["done\n"] * 3
+    with Store(path) as store:
+        assert store._db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        asked = {(k * 37 + i) % 90 for k in (1, 2, 3) for i in range(60)}
+        assert len(asked) <= len(store) <= 90
+        replay = Stored(ScriptedModel(lambda r: ""), store, "replay")
+        assert all(len(r.text) == 500 for r in replay.chat([ask(str(i)) for i in sorted(asked)]))
+
+
 def test_threads_share_one_store(store: Store) -> None:
     failures: list[BaseException] = []
 
@@ -286,6 +323,25 @@ def test_closed_store_stands_alone_and_replays_from_a_frozen_folder(tmp_path: Pa
             assert Stored(ScriptedModel(echo), store, "replay").chat([ask("a")])[0].text == "A"
     finally:
         published.chmod(0o755)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_log_that_cannot_be_read_is_told_not_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path / "llm.sqlite")
+    Stored(ScriptedModel(echo), store).chat([ask("a")])
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for name in ("llm.sqlite", "llm.sqlite-wal"):  # copied while a run was writing
+        shutil.copy(tmp_path / name, torn / name)
+    store.close()
+    torn.chmod(0o555)
+    try:
+        with pytest.raises(RunError, match="not folded"):
+            Store(torn / "llm.sqlite", readonly=True)
+    finally:
+        torn.chmod(0o755)
+    with Store(torn / "llm.sqlite", readonly=True) as store:
+        assert len(store) == 1
 
 
 def test_readonly_store_of_nothing(tmp_path: Path) -> None:

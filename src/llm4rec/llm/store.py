@@ -115,6 +115,10 @@ class Store:
             db = sqlite3.connect(f"{where}?mode=ro", uri=True, timeout=60.0, check_same_thread=False)
             db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError:  # a write-ahead log needs a writable folder, unless the file is declared frozen
+            log = self.path.with_name(f"{self.path.name}-wal")
+            if log.is_file() and log.stat().st_size:  # a frozen file is read without its log: calls would be missing
+                todo = "copy both files into a folder that can be written to"
+                raise RunError("the log beside the store is not folded into it", where=str(log), todo=todo) from None
             db = sqlite3.connect(f"{where}?immutable=1", uri=True, check_same_thread=False)
         self._check_format(db)
         return db
@@ -157,6 +161,18 @@ class Store:
             Row(key, kind, model, request, reply, bool(transient), at)
             for key, kind, model, request, reply, transient, at in rows
         )
+
+    def by_key(self) -> Iterator[Row]:
+        """Iterate over all rows in order of their keys, a page at a time: any number of them fits."""
+        last = ""
+        while True:
+            with self._lock, self._explained():
+                page = self._db.execute("SELECT * FROM calls WHERE key > ? ORDER BY key LIMIT ?", [last, _SELECT]).fetchall()
+            if not page:
+                return
+            last = page[-1][0]
+            for key, kind, model, request, reply, transient, at in page:
+                yield Row(key, kind, model, request, reply, bool(transient), at)
 
     def read(self, keys: Sequence[str], *, transient: bool = False) -> dict[str, str]:
         """Return key -> reply JSON of the keys that are there; ``transient`` failures only if asked for."""
@@ -236,6 +252,12 @@ def _score_reply(stored: str) -> ScoreReply:
     fields["logprobs"] = np.array([math.nan if x is None else float(x) for x in fields["logprobs"]], dtype=np.float64)
     fields["tokens"] = np.array(fields["tokens"], dtype=np.int32)
     return ScoreReply(**(fields | {"usage": Usage(**fields["usage"]), "seconds": 0.0, "cached": True}))
+
+
+def stored_reply(kind: str, reply: str) -> ChatReply | ScoreReply:
+    """Return the reply that a row of a kind holds; raises ``KeyError``, ``TypeError`` or ``ValueError`` if it holds none."""
+    loaders: Mapping[str, Callable[[str], ChatReply | ScoreReply]] = {"chat": _chat_reply, "score": _score_reply}
+    return loaders[kind](reply)
 
 
 # -- a model with a store ---------------------------------------------------------------
