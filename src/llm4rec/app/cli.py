@@ -88,6 +88,23 @@ def report(run: RunArgument) -> None:
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories of one split and protocol.")],
+    metric: Annotated[str | None, typer.Option(help="Such as recall@20; by default the first run's primary one.")] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The system, or RUN/SYSTEM, that all others are tested against; by default the best.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Leave out the systems that ran on a sample of the cases.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Put the systems of one or several runs into one table, tested in pairs on the cases that they share."""
+    from llm4rec.app.terminal import print_comparison
+    from llm4rec.experiment.compare import compare as put_together
+
+    print_comparison(put_together(runs, metric=metric, against=against, full=full), markdown=markdown)
+
+
+@app.command()
 def recommend(
     run: RunArgument,
     system: Annotated[str | None, typer.Option(help="System of the run; by default the best on all cases.")] = None,

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from llm4rec.app.doctor import Finding
 from llm4rec.core import RunError
+from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
 
 #: Control characters, and those that turn the direction of writing.
@@ -125,6 +126,50 @@ def _decimal(value: float) -> str:
 def _plain(text: str) -> str:
     """Return one line without what a terminal obeys: titles and answers are anybody's text."""
     return " ".join(_OBEYED.sub(" ", text).split())
+
+
+def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
+    """Print systems of several runs beside their reference."""
+    several = len({row.run for row in rows}) > 1
+    asks = any(row.tokens for row in rows)
+    head = [
+        *(("run",) if several else ()),
+        "system",
+        "mean",
+        "95 % interval",
+        "difference",
+        "p",
+        "p (Holm)",
+        "fit s",
+        "ms/query",
+    ]
+    head += ["LLM tokens"] if asks else []
+    cells = []
+    for row in rows:
+        tested = ["", "", ""] if row.difference is None or row.p is None or row.p_holm is None else [
+            f"{row.difference:+.4f}", _p(row.p), _p(row.p_holm)
+        ]  # fmt: skip
+        label = _plain(row.label) + (" (control)" if row.control else "")
+        figures = [_decimal(row.mean), f"{_decimal(row.low)} - {_decimal(row.high)}", *tested]
+        cost = [f"{row.fit_seconds:.1f}", f"{row.ms_per_query:.2f}", *((f"{row.tokens:,}",) if asks else ())]
+        cells.append([*((_plain(row.run),) if several else ()), label, *figures, *cost])
+    words = 2 if several else 1
+    if markdown:
+        lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *([c.replace("|", "\\|") for c in r] for r in cells)]
+        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        return
+    table = _table()
+    for at, column in enumerate(head):
+        table.add_column(column, justify="left" if at < words else "right", overflow="fold" if at < words else "ellipsis")
+    for line in cells:
+        table.add_row(*map(Text, line))
+    console = _console()
+    console.print(Text(f"{rows[0].n} cases; tested against the row without a difference", "dim"))
+    console.print(table)
+
+
+def _p(p: float) -> str:
+    return "< .001" if p < 0.001 else _decimal(round(p, 3))[:4]
 
 
 def print_recommendations(answer: Mapping[str, Any]) -> None:

@@ -302,7 +302,7 @@ def _part(table: Any, where: str) -> Part:
     if name not in CATALOG:
         raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
     given = {k: v for k, v in table.items() if k != "component"}
-    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve", "augment"}
+    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
     config = _validate(CATALOG[name].component.Config, given, where, extra=extra)
     return Part(component=name, params=config.model_dump(mode="json"))
 

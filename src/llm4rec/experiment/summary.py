@@ -98,6 +98,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "explain_seconds": float(np.mean([f["explain_seconds"] for f in mine])),
             "ms_per_query": float(np.mean([1000 * f["serve_seconds"] / f["cases"] for f in mine])),
             "facts": mine[0]["facts"],
+            "additions": mine[0]["additions"],
             "llm": {
                 "calls": sum(u["calls"] + u["cached"] for u in usage),
                 "cached": sum(u["cached"] for u in usage),

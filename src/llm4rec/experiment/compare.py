@@ -1,0 +1,130 @@
+"""Systems of several finished runs in one table, tested in pairs on the cases that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llm4rec.core import RunError, did_you_mean
+from llm4rec.core.columns import CASE, METRIC, SYSTEM, VALUE
+from llm4rec.experiment.directory import RunDirectory
+from llm4rec.experiment.spec import read_spec
+from llm4rec.metrics import bootstrap_interval, holm, paired_test
+
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One system of one run, beside the reference.
+
+    Attributes:
+        run, system, label: which.
+        n: its cases; where one system of the table is sampled, the cases that all share.
+        mean, low, high: of the metric, over these cases, values averaged over seeds.
+        difference: its mean less the reference's; None for the reference itself.
+        p, p_holm: of the paired test against the reference, plain and corrected over the table.
+        control: is it a control?
+        fit_seconds, ms_per_query, tokens: cost, tokens over all queries.
+    """
+
+    run: str
+    system: str
+    label: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    difference: float | None
+    p: float | None
+    p_holm: float | None
+    control: bool
+    fit_seconds: float
+    ms_per_query: float
+    tokens: int
+
+
+def compare(runs: Sequence[Path], *, metric: str | None = None, against: str | None = None, full: bool = False) -> list[Row]:
+    """Return the systems of all runs, the best first, on the cases that all of them answered.
+
+    Args:
+        runs: finished run directories of one split and one protocol.
+        metric: such as ``ndcg@10``; by default the first run's primary one.
+        against: the reference, ``SYSTEM`` or ``RUN/SYSTEM``; by default the best that is no control.
+        full: leave out systems that ran on a sample, so that the others are compared on all cases.
+
+    Raises:
+        RunError: if runs cannot be compared, or something is not there.
+    """
+    directories = [RunDirectory(Path(run)) for run in runs]
+    names = _names(directories)
+    environments = [d.read_json("environment.json") for d in directories]
+    rules = [{"split": e["split"]["fingerprint"], "protocol": e["protocol"]} for e in environments]
+    for directory, found in zip(directories, rules, strict=True):
+        if other := [rule for rule in found if found[rule] != rules[0][rule]]:
+            what = f"has another {' and '.join(other)} than {directories[0].path}"
+            raise RunError(what, where=str(directory.path), todo="compare runs of one split and protocol")
+    metric = metric or read_spec(directories[0] / "spec.toml").experiment.primary
+    values: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    facts: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for name, directory in zip(names, directories, strict=True):
+        results = directory.read_table("results.parquet")
+        known = results[METRIC].unique().to_list()
+        if metric not in known:
+            raise RunError(f"does not hold {metric}", where=str(directory.path), todo=did_you_mean(metric, sorted(known)))
+        mean = results.filter(pl.col(METRIC) == metric).group_by(SYSTEM, CASE).agg(pl.col(VALUE).mean()).sort(CASE)
+        for system, row in directory.read_json("summary.json").items():
+            if full and row["sampled"]:
+                continue
+            mine = mean.filter(pl.col(SYSTEM) == system)
+            values[name, system], facts[name, system] = (mine[CASE].to_numpy(), mine[VALUE].to_numpy()), row
+    if not values:
+        raise RunError("hold no system that ran on all cases", where=", ".join(str(d.path) for d in directories))
+    shared = sorted(set.intersection(*(set(cases.tolist()) for cases, _ in values.values())))
+    if len(shared) < 2:
+        raise RunError("the systems share fewer than two cases", todo="compare runs with the same sample")
+    on = {key: of[np.searchsorted(cases, shared)] for key, (cases, of) in values.items()}
+    order = sorted(on, key=lambda key: -on[key].mean())
+    reference = _reference(order, facts, against)
+    others = [key for key in order if key != reference]
+    tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}
+    corrected = dict(zip(others, holm([tests[key].p for key in others]), strict=True)) if others else {}
+    rows = []
+    for key in order:
+        interval, fact, test = bootstrap_interval(on[key], rng=np.random.default_rng(_SEED)), facts[key], tests.get(key)
+        rows.append(
+            Row(
+                key[0], key[1], fact["label"], len(shared), interval.mean, interval.low, interval.high,
+                None if test is None else test.difference, None if test is None else test.p,
+                None if test is None else float(corrected[key]), bool(fact["control"]), fact["fit_seconds"],
+                fact["ms_per_query"], int((fact["llm"]["tokens_in"] or 0) + (fact["llm"]["tokens_out"] or 0)),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _names(directories: Sequence[RunDirectory]) -> list[str]:
+    """Return a name for each run: its folder's, or the whole path where two folders have one name."""
+    short = [d.path.resolve().name for d in directories]
+    return [s if short.count(s) == 1 else str(d.path) for s, d in zip(short, directories, strict=True)]
+
+
+def _reference(
+    order: Sequence[tuple[str, str]], facts: Mapping[tuple[str, str], Mapping[str, Any]], against: str | None
+) -> tuple[str, str]:
+    if against is None:
+        return next((key for key in order if not facts[key]["control"]), order[0])
+    found = [key for key in order if against in (key[1], f"{key[0]}/{key[1]}")]
+    if len(found) != 1:
+        names = [f"{run}/{system}" for run, system in order]
+        if found:
+            where = " or ".join("/".join(key) for key in found)
+            raise RunError(f"{against!r} is a system of several runs", todo=f"write {where}")
+        raise RunError(f"{against!r} is no system of these runs", todo=did_you_mean(against, names))
+    return found[0]
