@@ -50,7 +50,7 @@ def test_the_dump_holds_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "known: control, half_life, l2")),
+        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "known: augment, control, half_life, l2")),
         ("l2 = 100", "l2 = -1", ("systems.ease", "l2", "-1")),
         ("l2 = 100", 'l2 = "much"', ("systems.ease", "l2", "much")),
         ('component = "text"', 'component = "txt"', ("systems.text.component", "'txt'", "did you mean 'text'")),
