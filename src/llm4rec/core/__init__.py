@@ -16,6 +16,7 @@ from llm4rec.core.component import (
 from llm4rec.core.dataset import Clock, Dataset, Histories
 from llm4rec.core.errors import (
     AssetError,
+    BudgetError,
     DataError,
     LLM4RecError,
     ModelError,
@@ -30,7 +31,7 @@ from llm4rec.core.split import Cases, Mask, Queries, Split
 from llm4rec.core.vocabulary import Vocabulary
 
 __all__ = [
-    "AssetError", "Augmenter", "Cases", "Claim", "Clock", "Component", "Config", "DataError",
+    "AssetError", "Augmenter", "BudgetError", "Cases", "Claim", "Clock", "Component", "Config", "DataError",
     "Dataset", "Exchange", "Explainer", "Explanation", "Histories", "LLM4RecError", "Lists",
     "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
     "Retriever", "RunError", "Scorer", "ScoringComponent", "SpecError", "Split", "Trial", "Vocabulary",

@@ -35,6 +35,10 @@ class RunError(LLM4RecError):
     """A run directory cannot be read, written or continued."""
 
 
+class BudgetError(RunError):
+    """A run has spent what it may; what was answered is stored, so the same command continues."""
+
+
 class NotFittedError(LLM4RecError):
     """A component was asked before it was fitted or loaded."""
 

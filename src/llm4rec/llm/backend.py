@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from llm4rec.llm.config import LLMConfig
 from llm4rec.llm.inprocess import LocalModel
 from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.server import ServerModel
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest
+from llm4rec.llm.streams import arrivals
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Reply, Request, ScoreReply, ScoreRequest, Watch
 
 
 class _Fixed:
@@ -19,7 +20,6 @@ class _Fixed:
 
     def __init__(self, model: ChatModel, fixed: Mapping[str, Any]) -> None:
         self.model, self.fixed = model, dict(fixed)
-        self.chunk = getattr(model, "chunk", 32)
 
     @property
     def name(self) -> str:
@@ -34,6 +34,10 @@ class _Fixed:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
         return self.model.score(requests)
+
+    def stream(self, requests: Sequence[Request], watch: Watch | None = None) -> Iterator[list[tuple[int, Reply]]]:
+        fixed = [r if isinstance(r, ScoreRequest) else replace(r, **self.fixed) for r in requests]
+        yield from arrivals(self.model, fixed, watch)
 
 
 def open_chat_model(

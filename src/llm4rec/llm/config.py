@@ -50,13 +50,18 @@ class LLMConfig(Config):
     api_key_env: str = "OPENAI_API_KEY"
     """Server: name of the environment variable that holds the key; the key itself stands nowhere else."""
     concurrency: int = Field(default=8, ge=1, le=256)
-    """Server: requests under way at once."""
+    """Server: most requests under way at once; fewer while the server says that it is too much."""
     timeout: float = Field(default=120.0, gt=0)
     """Server: seconds for one whole attempt, connection to last byte."""
     retries: int = Field(default=4, ge=0, le=20)
     """Server: further attempts after a time-out, a lost connection, 429 or 5xx."""
     max_wait: float = Field(default=60.0, gt=0)
-    """Server: longest wait before an attempt, in seconds; a longer ``Retry-After`` ends the retries."""
+    """Server: longest wait before an attempt, in seconds; a longer ``Retry-After`` ends the retries, for all requests."""
+    breaker: int = Field(default=20, ge=1)
+    """Server: failed attempts in a row, whichever request they are of, after which nobody is asked for a while
+    (at least two for each request that may be under way)."""
+    breaker_pause: float = Field(default=30.0, gt=0)
+    """Server: seconds for which nobody is asked then; afterwards one request tries."""
     top_logprobs: int = Field(default=20, ge=1, le=1000)
     """Server: how many log-probabilities to ask for when labels are scored."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

@@ -1,35 +1,52 @@
 """A language model on any server of the OpenAI protocol, through the openai SDK.
 
 Time-outs and retries are ours: the SDK's own (ten minutes, two retries without a bound on the
-whole) are switched off.  A batch runs in one private event loop with one client, and at most
-``concurrency`` requests are under way.  The key is read from the environment when a batch begins;
-it is held by that client alone, and no exception that could carry a request's headers leaves here.
+whole) are switched off.  All batches of a model share one event loop, one client and one
+:class:`Pace`.  The key is read from the environment when a batch begins; it is held by the client
+alone, and no exception that could carry a request's headers leaves here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from threading import Lock
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import numpy as np
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_attempt, wait_exponential_jitter
 
-from llm4rec.core import ModelError
+from llm4rec.core import LLM4RecError, ModelError
 from llm4rec.llm import wire
+from llm4rec.llm.background import Background, Hand
 from llm4rec.llm.config import LLMConfig
-from llm4rec.llm.structured import answered, schema_instruction
-from llm4rec.llm.values import ChatReply, ChatRequest, FailureKind, ScoreReply, ScoreRequest
+from llm4rec.llm.pace import Pace, backoff
+from llm4rec.llm.streams import in_order
+from llm4rec.llm.structured import judged, repair, repaired, schema_instruction
+from llm4rec.llm.values import (
+    ChatReply,
+    ChatRequest,
+    FailureKind,
+    Reply,
+    Request,
+    ScoreReply,
+    ScoreRequest,
+    Watch,
+)
 from llm4rec.llm.wire import Outcome
 
 _RETRIED: frozenset[FailureKind] = frozenset({"unreachable", "rate_limited", "server_error"})
 _LONGEST_DETAIL = 300
-Q = TypeVar("Q")
-R = TypeVar("R")
+#: Called before anything is sent; raises where nothing may be sent any more.
+_Admit = Callable[[], None]
+
+
+def _nothing() -> None:
+    """Admit."""
 
 
 class ServerModel:
@@ -46,8 +63,11 @@ class ServerModel:
     def __init__(self, config: LLMConfig) -> None:
         self.config = config
         self.name = config.model
-        self.chunk = 4 * config.concurrency
         self._reached = False  # has the server ever answered?
+        self._lock = Lock()
+        self._background: Background | None = None
+        self._pace = self._fresh_pace()
+        self._client: tuple[str, Any] | None = None  # hash of the key, client
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -60,100 +80,115 @@ class ServerModel:
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request; see :class:`ChatModel` for what is a reply and what is an error."""
-        return answered(requests, lambda part: self._batch(part, self._chat))
+        return cast("list[ChatReply]", in_order(self.stream(requests), len(requests)))
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
         """Return log-probabilities of labels after messages, or of continuations after plain text."""
-        return self._batch(requests, self._score)
+        return cast("list[ScoreReply]", in_order(self.stream(requests), len(requests)))
 
-    def _batch(self, requests: Sequence[Q], ask: Callable[[Any, Q], Awaitable[R]]) -> list[R]:
-        """Ask all requests in an event loop of their own; works within a running loop too."""
+    def stream(self, requests: Sequence[Request], watch: Watch | None = None) -> Iterator[list[tuple[int, Reply]]]:
+        """Yield answers as they arrive (see :class:`Streaming`); works within a running event loop too.
+
+        What is wrong with the set-up raises ``ModelError`` when the requests under way have ended.
+        """
         if not requests:
-            return []
+            return
         if not self._key() and urlsplit(self.config.base_url).hostname == "api.openai.com":
             todo = f"export {self.config.api_key_env}, or set base_url to your own server"
             raise ModelError("no key is set", where=self.config.base_url, todo=todo)
         if not all("!" <= character <= "~" for character in self._key()):  # it must pass through an HTTP header
             what = f"the key in {self.config.api_key_env} holds a space, a line break or a character beyond ASCII"
             raise ModelError(what, where=self.config.base_url, todo="set it again, the key alone")
+        faults: list[Exception] = []
+        yield from self._loop().stream(lambda hand: self._answer_all(requests, watch, hand, faults))
+        if faults:
+            raise faults[0]
 
-        def run() -> list[R] | ModelError:
-            return asyncio.run(self._gather(requests, ask))
+    def _fresh_pace(self) -> Pace:
+        c = self.config
+        return Pace(c.concurrency, patience=c.breaker, pause=c.breaker_pause, max_wait=c.max_wait)
 
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            outcome = run()
-        else:
-            with ThreadPoolExecutor(1) as thread:
-                outcome = thread.submit(run).result()
-        if isinstance(outcome, ModelError):
-            raise outcome
-        return outcome
+    def _loop(self) -> Background:
+        with self._lock:
+            if self._background is None or self._background.process != os.getpid():
+                self._background, self._pace, self._client = Background(self), self._fresh_pace(), None
+            return self._background
 
     def _key(self) -> str:
         return os.environ.get(self.config.api_key_env, "").strip()
 
-    async def _gather(self, requests: Sequence[Q], ask: Callable[[Any, Q], Awaitable[R]]) -> list[R] | ModelError:
-        """Return all replies, or what is wrong with the set-up: no call begins after that is known.
-
-        The error is returned rather than raised, so that its traceback has no frame that holds
-        the client and, with it, the key.
-        """
+    def _opened(self) -> Any:
+        """Return the client for the key that is set now; called in the loop."""
         from openai import AsyncOpenAI, Timeout
 
-        gate = asyncio.Semaphore(self.config.concurrency)
-        replies: dict[int, R] = {}
-        faults: list[ModelError] = []
-        client = AsyncOpenAI(
-            # Servers without keys are sent a word that is none.
-            api_key=self._key() or "none",
-            base_url=self.config.base_url,
-            timeout=Timeout(self.config.timeout, connect=min(10.0, self.config.timeout)),
-            max_retries=0,
-        )
+        which = hashlib.sha256(self._key().encode()).hexdigest()
+        if self._client is None or self._client[0] != which:
+            client = AsyncOpenAI(
+                # Servers without keys are sent a word that is none.
+                api_key=self._key() or "none",
+                base_url=self.config.base_url,
+                timeout=Timeout(self.config.timeout, connect=min(10.0, self.config.timeout)),
+                max_retries=0,
+            )
+            assert self._background is not None
+            self._background.at_end(client.close)
+            self._client = which, client
+        return self._client[1]
 
-        async def one(i: int) -> None:
-            async with gate:
+    async def _answer_all(self, requests: Sequence[Request], watch: Watch | None, hand: Hand, faults: list[Exception]) -> None:
+        """Hand over each reply; on the first fault, let what is under way end and begin nothing more."""
+        client, left = self._opened(), iter(enumerate(requests))
+
+        async def work() -> None:
+            for at, request in left:
                 if faults:
                     return
+                admit = _nothing if watch is None else partial(watch.before, request)
                 try:
-                    replies[i] = await ask(client, requests[i])
-                except ModelError as error:
-                    faults.append(ModelError(error.what, where=error.where, todo=error.todo))
+                    reply = await self._answer(client, request, admit)
+                    if watch is not None:
+                        watch.after(request, reply)
+                except LLM4RecError as error:
+                    # A copy: its traceback has no frame that holds the client and, with it, the key.
+                    faults.append(type(error)(error.what, where=error.where, todo=error.todo))
+                except Exception as error:
+                    faults.append(error)
+                else:
+                    hand((at, reply))
 
-        try:
-            await asyncio.gather(*(one(i) for i in range(len(requests))))
-        finally:
-            await client.close()
-        return faults[0] if faults else [replies[i] for i in range(len(requests))]
+        await asyncio.gather(*(work() for _ in range(min(self.config.concurrency, len(requests)))))
+
+    async def _answer(self, client: Any, request: Request, admit: _Admit) -> Reply:
+        if isinstance(request, ScoreRequest):
+            return await self._score(client, request, admit)
+        first = judged(request, await self._chat(client, request, admit))
+        again = repair(request, first)
+        # A repair is part of an answer that is paid already: it is not stopped.
+        return first if again is None else repaired(request, first, await self._chat(client, again, _nothing))
 
     # -- one call -----------------------------------------------------------------------
 
-    async def _call(self, client: Any, path: str, body: dict[str, Any]) -> Outcome:
+    async def _call(self, client: Any, path: str, body: dict[str, Any], admit: _Admit) -> Outcome:
         """Post a body until it is answered or the retries are used up; set-up faults raise ``ModelError``."""
         body = {k: v for k, v in {**body, **self.config.extra, "model": self.config.model}.items() if k not in self.config.omit}
-        jitter = wait_exponential_jitter(initial=0.5, max=self.config.max_wait, jitter=0.5)
-
-        def wait(state: RetryCallState) -> float:
-            after = state.outcome.result().after if state.outcome is not None else None
-            return float(max(jitter(state), min(after or 0.0, self.config.max_wait)))
-
-        def again(outcome: Outcome) -> bool:
+        pace, outcome = self._pace, Outcome(failure="not_asked")
+        for attempt in range(self.config.retries + 1):
+            if outcome.failure in ("unreachable", "server_error") and outcome.after is None:
+                await asyncio.sleep(backoff(attempt, self.config.max_wait))
+            if not await pace.enter():
+                return Outcome(failure="not_asked", detail=pace.reason) if attempt == 0 else outcome
+            began, ended = time.monotonic(), None
+            try:
+                admit()
+                outcome = ended = await self._attempt(client, path, body)
+            finally:
+                pace.leave(began, ended)
+            if outcome.setup is not None:
+                raise ModelError(outcome.setup[0], where=self.config.base_url, todo=outcome.setup[1])
             if outcome.refused and not self._reached:
-                return False
-            return outcome.failure in _RETRIED and (outcome.after or 0.0) <= self.config.max_wait
-
-        outcome: Outcome = await AsyncRetrying(
-            retry=retry_if_result(again),
-            stop=stop_after_attempt(self.config.retries + 1),
-            wait=wait,
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else Outcome(),
-        )(self._attempt, client, path, body)
-        if outcome.setup is not None:
-            raise ModelError(outcome.setup[0], where=self.config.base_url, todo=outcome.setup[1])
-        if outcome.refused and not self._reached:
-            raise ModelError(f"no connection ({outcome.detail})", where=self.config.base_url, todo="is the server running?")
+                raise ModelError(f"no connection ({outcome.detail})", where=self.config.base_url, todo="is the server running?")
+            if outcome.failure not in _RETRIED:
+                break
         return outcome
 
     async def _attempt(self, client: Any, path: str, body: dict[str, Any]) -> Outcome:
@@ -222,7 +257,7 @@ class ServerModel:
 
     # -- chat ---------------------------------------------------------------------------
 
-    async def _chat(self, client: Any, request: ChatRequest) -> ChatReply:
+    async def _chat(self, client: Any, request: ChatRequest, admit: _Admit) -> ChatReply:
         began = time.perf_counter()
         in_words = "response_format" in self.config.omit
         messages = schema_instruction(request) if in_words else request.messages
@@ -235,16 +270,16 @@ class ServerModel:
         if request.schema is not None:
             named = {"name": "answer", "schema": dict(request.schema), "strict": wire.closed(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
-        outcome = await self._call(client, "/chat/completions", body)
+        outcome = await self._call(client, "/chat/completions", body, admit)
         seconds = time.perf_counter() - began
         if outcome.body is None:
-            return ChatReply("", failure=outcome.failure, detail=outcome.detail, seconds=seconds)
+            return ChatReply("", failure=outcome.failure, detail=outcome.detail, usage=wire.spent(outcome), seconds=seconds)
         text, failure, detail = wire.answer(outcome.body)
         return ChatReply(text, failure=failure, detail=self._clean(detail), usage=wire.usage(outcome.body), seconds=seconds)
 
     # -- scores -------------------------------------------------------------------------
 
-    async def _score(self, client: Any, request: ScoreRequest) -> ScoreReply:
+    async def _score(self, client: Any, request: ScoreRequest, admit: _Admit) -> ScoreReply:
         began = time.perf_counter()
         n = len(request.continuations)
         plain = isinstance(request.prompt, str)
@@ -257,7 +292,7 @@ class ServerModel:
             body = {"messages": wire.turns(request.prompt), "logprobs": True, "top_logprobs": self.config.top_logprobs}
             body |= {self.config.max_tokens_field: 1, "temperature": 0}
         try:
-            outcome = await self._call(client, path, body)
+            outcome = await self._call(client, path, body, admit)
         except ModelError as error:
             if plain and "HTTP 404" in error.what:
                 outcome = Outcome(failure="rejected", detail="the server has no /completions: score messages instead")
@@ -266,7 +301,14 @@ class ServerModel:
         seconds = time.perf_counter() - began
         if outcome.body is None:
             nothing = np.full(n, np.nan)
-            return ScoreReply(nothing, np.ones(n, np.int32), failure=outcome.failure, detail=outcome.detail, seconds=seconds)
+            return ScoreReply(
+                nothing,
+                np.ones(n, np.int32),
+                failure=outcome.failure,
+                detail=outcome.detail,
+                usage=wire.spent(outcome),
+                seconds=seconds,
+            )
         read = wire.echoed_logprobs if plain else wire.label_logprobs
         logprobs, tokens = read(outcome.body, request.continuations)
         missing = int(np.isnan(logprobs).sum())

@@ -12,7 +12,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 
 from llm4rec.core import ModelError, RunError
+from llm4rec.llm.streams import arrivals
 from llm4rec.llm.values import (
     ChatModel,
     ChatReply,
@@ -34,7 +35,9 @@ from llm4rec.llm.values import (
 
 Mode = Literal["use", "refresh", "replay"]
 #: Failures of the transport: kept so that a replay shows what happened, asked again otherwise.
-TRANSIENT: frozenset[FailureKind] = frozenset({"unreachable", "rate_limited", "server_error", "rejected", "garbage"})
+TRANSIENT: frozenset[FailureKind] = frozenset(
+    {"unreachable", "rate_limited", "server_error", "rejected", "garbage", "not_asked"}
+)
 
 _FORMAT = 1
 _SELECT = 500  # keys in one SELECT; SQLite's own bound on variables is far above
@@ -278,13 +281,13 @@ class Stored:
         model: who answers what is not stored.
         store: where answers lie.
         mode: see above.
-        chunk: requests asked between two commits; by default the model's own ``chunk`` if it
-            has one, else 32.
+        chunk: requests asked between two commits, where the model does not stream its answers (those
+            are committed as they arrive); by default the model's own ``chunk`` if it has one, else 32.
     """
 
     def __init__(self, model: ChatModel, store: Store, mode: Mode = "use", *, chunk: int | None = None) -> None:
         self.model, self.store, self.mode = model, store, mode
-        self.chunk = max(1, chunk if chunk is not None else int(getattr(model, "chunk", 32)))
+        self.chunk = chunk
 
     @property
     def name(self) -> str:
@@ -298,17 +301,16 @@ class Stored:
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request, from the store where it can."""
-        return self._through("chat", requests, self.model.chat, _chat_json, _chat_reply)
+        return self._through("chat", requests, _chat_json, _chat_reply)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
         """Return log-probabilities, from the store where it can."""
-        return self._through("score", requests, self.model.score, _score_json, _score_reply)
+        return self._through("score", requests, _score_json, _score_reply)
 
     def _through(
         self,
         kind: str,
         requests: Sequence[Q],
-        ask: Callable[[Sequence[Q]], list[R]],
         dump: Callable[[R], str],
         load: Callable[[str], R],
     ) -> list[R]:
@@ -330,26 +332,36 @@ class Stored:
                 todo="run with mode 'use', or take the store that belongs to this spec",
             )
         asked: dict[str, R] = {}
-        for start in range(0, len(missing), self.chunk):
-            part = missing[start : start + self.chunk]
-            answers = ask([requests[at] for at in part])
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            rows = [
-                Row(keys[at], kind, identity, texts[at], dump(reply), reply.failure in TRANSIENT, now)
-                for at, reply in zip(part, answers, strict=True)
-            ]
-            fresh = {row.key: reply for row, reply in zip(rows, answers, strict=True)}
-            if self.store.write(rows, replacing=self.mode == "refresh") < len(rows):
-                # Another process was faster: its answer is the one that a replay will give.
-                kept = self.store.read([row.key for row in rows])
-                fresh = {key: _same_call(load(kept[key]), reply) if key in kept else reply for key, reply in fresh.items()}
-            asked |= fresh
+        # Closed at once when something stops us, so that no request stays under way.
+        with closing(arrivals(self.model, [requests[at] for at in missing], chunk=self.chunk)) as parts:
+            for part in parts:
+                asked |= self._kept(
+                    kind, identity, [(texts[missing[i]], keys[missing[i]], reply) for i, reply in part], dump, load
+                )
         given = [replies[key] if key in replies else asked[key] for key in keys]
         # A repetition within the batch was not asked, so it is not paid.
         return [
             replace(reply, seconds=0.0, cached=True) if first[key] != at else reply
             for at, (key, reply) in enumerate(zip(keys, given, strict=True))
         ]
+
+    def _kept(
+        self,
+        kind: str,
+        identity: str,
+        answers: Sequence[tuple[str, str, Any]],
+        dump: Callable[[R], str],
+        load: Callable[[str], R],
+    ) -> dict[str, R]:
+        """Commit answers (request, key, reply) and return the reply to go on with by key."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        rows = [Row(key, kind, identity, text, dump(reply), reply.failure in TRANSIENT, now) for text, key, reply in answers]
+        fresh: dict[str, R] = {key: reply for _, key, reply in answers}
+        if self.store.write(rows, replacing=self.mode == "refresh") < len(rows):
+            # Another process was faster: its answer is the one that a replay will give.
+            kept = self.store.read([row.key for row in rows])
+            fresh = {key: _same_call(load(kept[key]), reply) if key in kept else reply for key, reply in fresh.items()}
+        return fresh
 
 
 def _same_call(stored: R, paid: R) -> R:

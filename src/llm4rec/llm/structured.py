@@ -1,7 +1,7 @@
 """Structured output: find the JSON in an answer, hold it against the schema, ask once again.
 
 Servers ignore schemas silently, so every backend that is asked for a schema goes through
-:func:`answered`, whatever the backend promises.
+:func:`answered` (or its parts, one request at a time), whatever the backend promises.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from llm4rec.llm.values import ChatReply, ChatRequest, FailureKind, Message, Usa
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _OPEN, _CLOSE = "{[", "}]"
 #: Failures that a second question may cure; a cut answer would be cut again.
-_REPAIRABLE: frozenset[FailureKind] = frozenset({"unreadable", "schema", "empty"})
-#: Longest piece of an error message or a bad answer that is sent back in the repair.
+_REPAIRABLE: frozenset[FailureKind] = frozenset({"unreadable", "schema", "empty", "tool_call"})
+#: Longest piece of a bad answer that is sent back in the repair.
 _QUOTED = 2_000
 
 
@@ -132,8 +132,8 @@ def read_json(text: str, schema: Mapping[str, Any]) -> Reading:
     return Reading(failure="schema", detail=complaint)
 
 
-def _judge(request: ChatRequest, reply: ChatReply) -> ChatReply:
-    """Return the reply with its value, or with the failure to give one."""
+def judged(request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """Return a backend's reply with its value, or with the failure to give one."""
     if request.schema is None:
         if reply.failure is None and not reply.text.strip():
             return replace(reply, failure="empty", detail="no text")
@@ -148,13 +148,22 @@ def _judge(request: ChatRequest, reply: ChatReply) -> ChatReply:
     return replace(reply, failure=reading.failure, detail=reading.detail)
 
 
-def _repair(request: ChatRequest, reply: ChatReply) -> ChatRequest:
+def repair(request: ChatRequest, reply: ChatReply) -> ChatRequest | None:
+    """Return the one further question that a judged reply deserves, or None."""
+    if request.schema is None or reply.failure not in _REPAIRABLE:
+        return None
     ask = (
         f"That answer cannot be used: {reply.detail}. "
         f"Answer again, with nothing but one JSON value that satisfies this schema: {json.dumps(request.schema)}"
     )
-    turns = (Message("assistant", reply.text[:_QUOTED] or "(no answer)"), Message("user", ask[: 2 * _QUOTED]))
+    turns = (Message("assistant", reply.text[:_QUOTED] or "(no answer)"), Message("user", ask))
     return replace(request, messages=request.messages + turns)
+
+
+def repaired(request: ChatRequest, first: ChatReply, second: ChatReply) -> ChatReply:
+    """Return the judged answer to the repair, with usage and seconds of both calls."""
+    usage = Usage(_sum(first.usage.tokens_in, second.usage.tokens_in), _sum(first.usage.tokens_out, second.usage.tokens_out))
+    return replace(judged(request, second), usage=usage, seconds=first.seconds + second.seconds, repaired=True)
 
 
 def schema_instruction(request: ChatRequest) -> tuple[Message, ...]:
@@ -183,17 +192,9 @@ def answered(requests: Sequence[ChatRequest], complete: Callable[[Sequence[ChatR
         n replies.  The usage and seconds of a repaired reply are those of both calls; its text is
         that of the second.
     """
-    replies = [_judge(request, reply) for request, reply in zip(requests, complete(requests), strict=True)]
-    again = [
-        i for i, (q, r) in enumerate(zip(requests, replies, strict=True)) if q.schema is not None and r.failure in _REPAIRABLE
-    ]
-    if not again:
-        return replies
-    seconds = complete([_repair(requests[i], replies[i]) for i in again])
-    for i, raw in zip(again, seconds, strict=True):
-        first, second = replies[i], _judge(requests[i], raw)
-        usage = Usage(
-            _sum(first.usage.tokens_in, second.usage.tokens_in), _sum(first.usage.tokens_out, second.usage.tokens_out)
-        )
-        replies[i] = replace(second, usage=usage, seconds=first.seconds + second.seconds, repaired=True)
+    replies = [judged(request, reply) for request, reply in zip(requests, complete(requests), strict=True)]
+    again = {i: q for i, (request, reply) in enumerate(zip(requests, replies, strict=True)) if (q := repair(request, reply))}
+    if again:
+        for i, second in zip(again, complete(list(again.values())), strict=True):
+            replies[i] = repaired(requests[i], replies[i], second)
     return replies

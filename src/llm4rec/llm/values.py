@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,10 +16,12 @@ Role = Literal["system", "user", "assistant"]
 #: ``empty``: no text; ``refused``: the model declined; ``missing_logprob``: the server did not
 #: return the log-probability that was asked for; ``unreachable``: no connection, time-out or cut
 #: stream; ``rate_limited`` and ``server_error``: after all retries; ``rejected``: the server
-#: called the request wrong (4xx); ``garbage``: an answer that is not the protocol.
+#: called the request wrong (4xx); ``garbage``: an answer that is not the protocol; ``tool_call``:
+#: the model called a tool, and there is none; ``not_asked``: nobody was asked, because the server
+#: had failed too often in a row, or because it is a dry run.
 FailureKind = Literal[
-    "unreadable", "schema", "truncated", "empty", "refused", "missing_logprob",
-    "unreachable", "rate_limited", "server_error", "rejected", "garbage",
+    "unreadable", "schema", "truncated", "empty", "refused", "tool_call", "missing_logprob",
+    "unreachable", "rate_limited", "server_error", "rejected", "garbage", "not_asked",
 ]  # fmt: skip
 
 
@@ -118,6 +120,10 @@ class ScoreReply:
     cached: bool = False
 
 
+Request = ChatRequest | ScoreRequest
+Reply = ChatReply | ScoreReply
+
+
 @runtime_checkable
 class ChatModel(Protocol):
     """A language model behind any backend.  Batches in, batches out, in order; concurrency inside.
@@ -139,3 +145,25 @@ class ChatModel(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
         """Return log-probabilities, where the backend can."""
+
+
+class Watch(Protocol):
+    """Who stands beside a model while it is asked, such as a budget; called from any thread."""
+
+    def before(self, request: Request) -> None:
+        """Called before anything is sent for a request; what it raises ends the batch, and no further request is sent."""
+
+    def after(self, request: Request, reply: Reply) -> None:
+        """Called as soon as the request is answered."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A chat model that hands over each answer when it is there, rather than all at the end."""
+
+    def stream(self, requests: Sequence[Request], watch: Watch | None = None) -> Iterator[list[tuple[int, Reply]]]:
+        """Yield what has been answered since the last time, as (place in ``requests``, reply); never nothing.
+
+        The requests are of one kind.  An error is raised after all that was answered has been
+        yielded, also when it is ``KeyboardInterrupt``.
+        """

@@ -58,6 +58,10 @@ def decoded(content: bytes) -> Outcome:
     except (ValueError, RecursionError):
         start = content[:60].decode("utf-8", "replace")
         return Outcome(failure="garbage", detail=f"HTTP 200 with a body that is not JSON, beginning {start!r}")
+    if isinstance(body, dict) and body.get("error") and not body.get("choices"):  # some gateways say it with HTTP 200
+        code, message = error_fields(json.dumps(body))
+        kind: FailureKind = "rate_limited" if code == "429" else "server_error"
+        return Outcome(failure=kind, detail=f"HTTP 200 with an error: {message or code}")
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         return Outcome(failure="garbage", detail="HTTP 200 with JSON that is no answer of the protocol")
     return Outcome(body=body)
@@ -97,6 +101,11 @@ def usage(body: Mapping[str, Any]) -> Usage:
     return Usage(*(c if isinstance(c, int) and c >= 0 else None for c in counts))
 
 
+def spent(outcome: Outcome) -> Usage:
+    """Return the tokens of a call without an answer: none if nobody was asked, else unknown."""
+    return Usage(0, 0) if outcome.failure == "not_asked" else Usage()
+
+
 def answer(body: Mapping[str, Any]) -> tuple[str, FailureKind | None, str]:
     """Return text, failure and detail of a chat completion."""
     choice = body["choices"][0] if body["choices"] else None
@@ -111,6 +120,10 @@ def answer(body: Mapping[str, Any]) -> tuple[str, FailureKind | None, str]:
     text = _unicode(content) if isinstance(content, str) else ""
     if isinstance(refusal, str) and refusal:
         return text or _unicode(refusal), "refused", _unicode(refusal)
+    called = message.get("tool_calls") or message.get("function_call")
+    if called:
+        n = len(called) if isinstance(called, list) else 1
+        return text, "tool_call", f"{n} tool{'s' if n > 1 else ''} called, and there is none"
     reason = choice.get("finish_reason")
     if reason == "content_filter":
         return text, "refused", "the server's content filter"
