@@ -87,6 +87,28 @@ def test_report_is_written_again(folder: Path) -> None:
     assert (folder / "run" / "report.html").stat().st_size > 10_000
 
 
+def test_compare_prints_one_table(folder: Path) -> None:
+    done = llm4rec("compare", folder / "run", "--metric", "recall@5")
+    assert done.returncode == 0, done.stderr
+    assert "EASE" in done.stdout
+    assert "p (Holm)" in done.stdout
+    table = llm4rec("compare", folder / "run", "--markdown").stdout.splitlines()
+    assert table[0].startswith("| system | mean |")
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    assert "does not hold" in refused("compare", folder / "run", "--metric", "recall@6")
+
+
+def test_calls_go_out_and_come_back(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    done = llm4rec("store", "export", folder / "run", file)
+    assert done.stdout == f"0 calls: {file}\n", done.stderr
+    done = llm4rec("store", "import", tmp_path / "other", file)
+    assert done.stdout == "0 calls: 0 added, 0 replaced, 0 kept\n", done.stderr
+    file.write_text("{}\n")
+    assert str(file) in refused("store", "import", tmp_path / "other", file)
+    assert "no such store" in refused("store", "export", tmp_path, file)
+
+
 def test_recommend_prints_a_list(folder: Path) -> None:
     done = llm4rec("recommend", folder / "run", "--system", "ease", "--user", "u3", "--k", "4")
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+store_app = typer.Typer(
+    help="Publish the model calls of a run, or take over published ones.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(store_app, name="store")
 
 Out = Annotated[Path | None, typer.Option(help="Run directory; by default runs/NAME of the specification.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
@@ -168,6 +172,41 @@ def data_show(
     looks_like_file = Path(name).suffix or "/" in name or Path(name).exists()
     dataset: Any = read(Path(name), items=catalogue) if name not in known and looks_like_file else load_set(name)
     print_facts(describe(dataset))
+
+
+@store_app.command("export")
+def store_export(
+    run: RunArgument, file: Annotated[Path, typer.Argument(help="The file to write, such as calls.jsonl.")]
+) -> None:
+    """Write every model call of a run into one text file; no key or header is in it."""
+    from llm4rec.experiment.directory import RunDirectory
+    from llm4rec.llm import Store
+    from llm4rec.llm.jsonl import export_jsonl
+
+    with Store(RunDirectory(run).store, readonly=True) as store:
+        calls = export_jsonl(store, file)
+    typer.echo(f"{calls:,} calls: {file}")
+
+
+@store_app.command("import")
+def store_import(
+    run: Annotated[Path, typer.Argument(help="A run directory; made if it is not there.")],
+    file: Annotated[Path, typer.Argument(help="A file that 'store export' wrote.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Where both have an answer, take the file's.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Where both have an answer, keep the run's.")] = False,
+) -> None:
+    """Take published model calls into a run's store: 'run --replay' then needs no model."""
+    if replace and keep:
+        raise typer.BadParameter("--replace and --keep exclude each other")
+    from llm4rec.experiment.directory import RunDirectory
+    from llm4rec.llm import Store
+    from llm4rec.llm.jsonl import import_jsonl
+
+    directory = RunDirectory(run)
+    directory.open()
+    with directory.lock(), Store(directory.store) as store:
+        done = import_jsonl(store, file, on_conflict="replace" if replace else "keep" if keep else "error")
+    typer.echo(f"{done.calls:,} calls: {done.added:,} added, {done.replaced:,} replaced, {done.kept:,} kept")
 
 
 logging.getLogger("llm4rec").addHandler(logging.NullHandler())
