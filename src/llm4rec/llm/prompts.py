@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Any, cast
 
-from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, TemplateError, UndefinedError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from llm4rec.core import SpecError
@@ -58,6 +58,8 @@ class Prompt:
             self._turns = [(cast(Role, role), _environment().from_string(text)) for role, text in turns]
         except TemplateError as error:
             raise SpecError(f"not a jinja template ({error})", where=where) from None
+        #: Names of the values that the template reads.
+        self.reads = frozenset(meta.find_undeclared_variables(_environment().parse(source)))
 
     def messages(self, **values: Any) -> tuple[Message, ...]:
         """Return the conversation; raises ``SpecError`` if the template names a value that is not given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -99,5 +100,5 @@ def _notes(incoming: Lists, ranked: Lists, unranked: NDArray[np.bool_]) -> tuple
         missing = incoming.items[row][unranked[row]].tolist()
         said = notes[row]
         reasons = dict(said.dropped) | {i: said.dropped.get(i, "left out by the ranker") for i in missing}
-        notes[row] = Note(said.failures + (UNRANKED,) * len(missing), reasons, said.exchanges)
+        notes[row] = replace(said, failures=said.failures + (UNRANKED,) * len(missing), dropped=reasons)
     return tuple(notes)

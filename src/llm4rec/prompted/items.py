@@ -24,7 +24,7 @@ def spoken(title: str) -> str:
     return f"{match['article']}{gap}{match['title']}{match['rest']}"
 
 
-def item_names(table: pl.DataFrame, template: str, *, max_chars: int, articles: bool) -> list[str]:
+def item_names(table: pl.DataFrame, template: str, *, max_chars: int, articles: bool, nameless: str | None = None) -> list[str]:
     """Return the name of each row of an item table; an item without any text is called by its number.
 
     Args:
@@ -32,6 +32,7 @@ def item_names(table: pl.DataFrame, template: str, *, max_chars: int, articles: 
         template: of :class:`llm4rec.features.text.ItemText`.
         max_chars: longer names are cut.
         articles: move trailing articles to the front.
+        nameless: what an item without any text is called in place of its number.
 
     Raises:
         SpecError: for a template that names unknown columns.
@@ -39,4 +40,4 @@ def item_names(table: pl.DataFrame, template: str, *, max_chars: int, articles: 
     names = [plain(text, max_chars) for text in ItemText(template).render(table)]
     if articles:
         names = [spoken(name) for name in names]
-    return [name or f"item {at}" for at, name in enumerate(names)]
+    return [name or (f"item {at}" if nameless is None else nameless) for at, name in enumerate(names)]

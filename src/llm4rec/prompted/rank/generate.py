@@ -6,7 +6,8 @@ with titles.  Each order that is asked gives a candidate a Borda score, and thes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from llm4rec.core import Exchange
 from llm4rec.llm.answers import read_ranking
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest
+from llm4rec.prompted.rank.prompts import Wordings
 from llm4rec.prompted.rank.question import Question, Verdict
 from llm4rec.prompted.wording import spelt
 
@@ -29,43 +31,54 @@ def schema(k: int) -> Mapping[str, Any]:
     return {"type": "object", "properties": {"order": numbers}, "required": ["order"], "additionalProperties": False}
 
 
-def rank(
-    model: ChatModel,
-    questions: Sequence[Question],
-    converse: Callable[..., tuple[Message, ...]],
-    permutations: int,
-    max_tokens: int | None,
-) -> list[Verdict]:
-    """Rank each question's candidates by the mean Borda score of the orders that were written."""
-    orders = [q.orders(permutations) for q in questions]
-    requests = []
-    for question, rows in zip(questions, orders, strict=True):
-        k = len(question.candidates)
-        for row in rows:
-            listed = [(number, question.candidates[at]) for number, at in enumerate(row, start=1)]
-            turns = converse(history=question.history, request=question.request, candidates=listed)
-            bound = 8 * k + 32 if max_tokens is None else max_tokens
-            requests.append(ChatRequest(turns, schema=schema(k), max_tokens=bound))
-    replies = iter(zip(requests, model.chat(requests), strict=True))
-    verdicts = []
-    for question, rows in zip(questions, orders, strict=True):
-        total = np.zeros(len(question.candidates))
-        named = np.zeros(len(question.candidates), dtype=bool)
-        read = 0
-        failures: list[str] = []
-        exchanges = []
-        for row in rows:
-            request, reply = next(replies)
-            order, kinds = _order(reply, len(row))
-            failures += kinds
-            exchanges.append(Exchange(spelt(request.messages), reply.text or reply.detail, kinds[0] if kinds else None))
-            if len(order):
-                total[row] += borda(order, len(row))
-                named[row[order]] = True
-                read += 1
-        scores = np.where(named, total / max(read, 1), np.nan)
-        verdicts.append(Verdict(scores, tuple(failures), tuple(exchanges)))
-    return verdicts
+@dataclass(frozen=True)
+class Generate:
+    """Judges by the mean Borda score of the orders that the model writes; there is no prior to subtract.
+
+    Args:
+        model: writes.
+        wordings: with a generate template.
+        permutations: orders in which each list is asked.
+        max_tokens: bound of an answer; 8 for each candidate and 32 more if None.
+    """
+
+    model: ChatModel
+    wordings: Wordings
+    permutations: int
+    max_tokens: int | None
+
+    def judge(self, questions: Sequence[Question], *, prior: bool) -> list[Verdict]:
+        """Judge by one request for each order."""
+        orders = [question.orders(self.permutations) for question in questions]
+        requests = [self._asks(question, row) for question, rows in zip(questions, orders, strict=True) for row in rows]
+        replies = iter(zip(requests, self.model.chat(requests), strict=True))
+        verdicts = []
+        for question, rows in zip(questions, orders, strict=True):
+            k = len(question.candidates)
+            total, named, read = np.zeros(k), np.zeros(k, dtype=bool), 0
+            failures: list[str] = []
+            exchanges, trials = [], []
+            for row in rows:
+                request, reply = next(replies)
+                order, kinds = _order(reply, k)
+                failures += kinds
+                exchanges.append(Exchange(spelt(request.messages), reply.text or reply.detail, kinds[0] if kinds else None))
+                given = np.full(k, np.nan)
+                if len(order):
+                    points = borda(order, k)
+                    total[row] += points
+                    named[row[order]] = True
+                    given[order] = points[order]
+                    read += 1
+                trials.append(question.trial(row, given))
+            scores = np.where(named, total / max(read, 1), np.nan)
+            verdicts.append(Verdict(scores, np.zeros(k), tuple(failures), tuple(exchanges), tuple(trials)))
+        return verdicts
+
+    def _asks(self, question: Question, row: NDArray[np.int64]) -> ChatRequest:
+        listed = tuple((number, question.candidates[at]) for number, at in enumerate(row, start=1))
+        bound = 8 * len(row) + 32 if self.max_tokens is None else self.max_tokens
+        return ChatRequest(self.wordings.messages(question, candidates=listed), schema=schema(len(row)), max_tokens=bound)
 
 
 def borda(order: NDArray[np.int64], k: int) -> NDArray[np.float64]:
