@@ -181,6 +181,7 @@ def test_a_case_shows_its_stages_prompt_answer_and_explanations(opened: Opened, 
     assert page.locator(".stage li.truth").count() >= 2
     assert "The user has watched, in order:" in page.locator(".exchange pre").first.inner_text()
     assert "I would say: 3, 1, 2" in page.locator(".exchange pre").nth(1).inner_text()
+    assert "<b>liked</b>" in page.locator("#case details", has_text="remembered of the user").locator("pre").inner_text()
     assert page.locator(".why li").count() == 3
     assert "✓ in the history" in page.locator(".why").inner_text()
 

@@ -205,9 +205,13 @@ def _write_cases(folder: Path, ids: list[str], truth: Any, history: Any, lengths
 
 
 def _write_words(folder: Path, ids: list[str], titles: list[str], truth: Any, history: Any, sample: Any) -> None:
-    notes, explanations = [], []
+    notes, explanations, profiles = [], [], []
     for case in sample.tolist():
         seen = [titles[i] for i in history[case][-8:]]
+        remembered = f"Watched {len(history[case])} films; <b>liked</b> {titles[history[case][0]]}."
+        profiles.append({
+            "system": "llm_embedded", "seed": 1, "case": case, "stage": "augment:UserMemory", "profile": remembered
+        })  # fmt: skip
         prompt = "The user has watched, in order:\n" + "\n".join(f"- {t}" for t in seen) + "\n\nRank the candidates."
         for name, stage in (("llm_embedded", "rank:smollm"), ("llm_served", "rank:served")):
             bad = name == "llm_served" and case % 11 == 0
@@ -229,6 +233,7 @@ def _write_words(folder: Path, ids: list[str], titles: list[str], truth: Any, hi
                 "failure": None, "prompt": f"{prompt}\nExplain {titles[item]}.", "answer": f"You watched {titles[cited]}.",
             })  # fmt: skip
     pl.DataFrame(notes, infer_schema_length=None).write_parquet(folder / "notes.parquet")
+    pl.DataFrame(profiles).write_parquet(folder / "profiles.parquet")
     pl.DataFrame(explanations, infer_schema_length=None).write_parquet(folder / "explanations.parquet")
 
 

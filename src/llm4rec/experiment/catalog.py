@@ -19,6 +19,9 @@ from llm4rec.models.sasrec import SASRec
 from llm4rec.models.text import TextRetriever
 from llm4rec.prompted.explain.explainer import LLMExplainer
 from llm4rec.prompted.explain.templated import EvidenceExplainer
+from llm4rec.prompted.memory.expand import ExpandedText
+from llm4rec.prompted.memory.items import ItemMemory
+from llm4rec.prompted.memory.users import UserMemory
 from llm4rec.prompted.rank.ranker import LLMRanker
 
 
@@ -39,6 +42,9 @@ CATALOG: dict[str, Entry] = {
     "bpr": Entry(BPR, "BPR", "factorisation"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),
+    "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
+    "item-memory": Entry(ItemMemory, "Item memory", "memory"),
+    "user-memory": Entry(UserMemory, "User memory", "memory"),
     "llm-ranker": Entry(LLMRanker, "LLM ranker", "prompted"),
     "llm-explainer": Entry(LLMExplainer, "LLM explainer", "prompted"),
     "evidence-explainer": Entry(EvidenceExplainer, "Evidence explainer", "evidence"),

@@ -37,6 +37,7 @@ COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "lists": frozenset({SYSTEM, SEED, CASE, STAGE, RANK, ITEM}),
     "results": frozenset({SYSTEM, SEED, CASE, "metric", "value"}),
     "notes": frozenset({SYSTEM, SEED, CASE, STAGE}),
+    "profiles": frozenset({SYSTEM, SEED, CASE, STAGE, "profile"}),
     "explanations": frozenset({SYSTEM, SEED, CASE, RANK, ITEM}),
     "catalog": frozenset({ITEM}),
 }
@@ -150,6 +151,9 @@ class _Embedding:
             ],
         }
 
+    def profile(self, row: Mapping[str, Any]) -> list[int | None]:
+        return [self.stages.add(row[STAGE], row[STAGE]), self.text(row["profile"])]
+
     def explanation(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "rank": row[RANK],
@@ -197,8 +201,7 @@ def embed_cases(run: Path, order: Mapping[str, Sequence[str]], sample: Sequence[
     rows = {row[CASE]: row for row in all_cases.filter(wanted).iter_rows(named=True)}
     catalog = collect(run, "catalog", scan(run, "catalog"))
     lists = _lists(run, chosen)
-    notes = _by_case(run, "notes", wanted, lists.seeds)
-    explanations = _by_case(run, "explanations", wanted, lists.seeds)
+    by_case = {name: _by_case(run, name, wanted, lists.seeds) for name in ("profiles", "notes", "explanations")}
 
     into = _Embedding(catalog, order)
     kept: list[dict[str, Any]] = []
@@ -220,9 +223,10 @@ def embed_cases(run: Path, order: Mapping[str, Sequence[str]], sample: Sequence[
             "length": row.get("history_length") or len(history),
             "lists": {s: into.stage_lists(s, found[s], truth) for s in (*order, *found) if s in found},
         }  # fmt: skip
-        for key, source, shape in (("notes", notes, into.note), ("explanations", explanations, into.explanation)):
+        shapes = {"profiles": into.profile, "notes": into.note, "explanations": into.explanation}
+        for key, shape in shapes.items():
             entries: dict[str, list[Any]] = defaultdict(list)
-            for entry in source.get(case, []):
+            for entry in by_case[key].get(case, []):
                 entries[entry[SYSTEM]].append(shape(entry))
             if entries:
                 one[key] = entries

@@ -233,6 +233,8 @@ function drawCase() {
   else {
     const seed = DATA.seeds[s.name];
     parts.push(el("h3", {}, "Lists of ", untrusted(s.label), known(seed) && s.seeds.length > 1 ? el("span", { class: "quiet small" }, ` seed ${seed}, the first of ${s.seeds.length}`) : null), stages(one, s));
+    const told = (one.profiles || {})[s.name] || [];
+    if (told.length) parts.push(el("details", { open: true }, el("summary", {}, "What was remembered of the user"), told.map(([stage, text]) => [el("h4", { class: "quiet small" }, DATA.stages[stage]), words(text)])));
     for (const note of (one.notes || {})[s.name] || []) {
       const stage = DATA.stages[note.stage];
       if (note.failures.length) parts.push(el("p", { class: "callout" }, `${stage}: `, tally(note.failures)));
