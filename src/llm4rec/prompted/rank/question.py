@@ -25,8 +25,9 @@ class Question:
         ids: inside ids of the candidates.
         start: places of the candidates (0 is the first of ``ids``) in the order from which windows
             and sorting begin.
-        key: 64-bit hash of the question's content and the ranker's seed.  All that is drawn for
+        key: 64-bit hash of candidates, request, time and the ranker's seed.  All that is drawn for
             this question is drawn from it, so neither the batch nor a row's place in it matters.
+            What is known of the user is left out: another history is asked in the same orders.
         request: what the user asks for in words, or "".
         profile: what is known of the user in words, or "".
     """
@@ -52,7 +53,7 @@ class Question:
         seed: int = 0,
     ) -> Question:
         """Make a question asked at a time (UTC s), whose windows begin from an order drawn by its content."""
-        content = json.dumps([list(history), list(candidates), request, profile, time, seed])
+        content = json.dumps([list(candidates), request, time, seed])
         key = _hash(content)
         k = len(candidates)
         numbers = tuple(range(k)) if ids is None else tuple(int(i) for i in ids)
