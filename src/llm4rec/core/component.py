@@ -165,11 +165,17 @@ class Claim:
     """A checkable statement within an explanation.
 
     Attributes:
-        kind: ``"history"`` (the user has touched ``item``), ``"attribute"`` (the recommended item
-            has ``attribute`` = ``value``) or ``"shared"`` (so do both).
-        item: inside id of the history item that the claim cites, or None.
+        kind: ``"history"`` (the user has touched ``item``), ``"attribute"`` (``value`` is true of the
+            ``attribute`` of ``item``, or without one of the recommended item), ``"shared"`` (it is
+            true of the recommended item and of the history item ``item``) or ``"count"`` (of so many
+            history items it is true).
+        item: inside id of the item that the claim is about beside the recommended one, or None.
         attribute, value: column of the item table and the value that is claimed, or None.
         span: (start, end) of the claim's words in the sentence, or None.
+        operator: how the cell stands to ``value``: ``"="`` (a list has it among its values), ``"!="``,
+            ``"<"``, ``"<="``, ``">"``, ``">="`` (numbers) or ``"contains"`` (text); for ``"count"`` how
+            their number stands to ``count``: ``"count="``, ``"count>="`` or ``"count<="``.
+        count: for ``"count"`` the number of history items, else None.
     """
 
     kind: str
@@ -177,11 +183,23 @@ class Claim:
     attribute: str | None = None
     value: str | None = None
     span: tuple[int, int] | None = None
+    operator: str = "="
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One sentence about why one item stands in one list, and its claims."""
+    """One sentence about why one item stands in one list, and its claims.
+
+    Attributes:
+        item: inside id of the recommended item.
+        sentence: what is shown; empty where nothing could be said.
+        claims: what it states, as far as it can be checked.
+        failure: why a writer's own sentence is not the one shown, or None.
+        exchange_prompt, exchange_answer: what a language model was asked and said, as text.
+        drafts: sentences that were written and did not hold, in order; the last of them was to repair
+            the first.
+    """
 
     item: int
     sentence: str
@@ -189,6 +207,7 @@ class Explanation:
     failure: str | None = None
     exchange_prompt: str | None = None
     exchange_answer: str | None = None
+    drafts: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -94,10 +94,12 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         c = self.config
         words = {"thing": c.thing, "did": c.did}
         self._cites = {
-            "cite": partial(load_prompt("cite").text, **words),
-            "attribute": partial(load_prompt("attribute").text, **words),
+            "cite": partial(load_prompt("explain/cite").text, **words),
+            "attribute": partial(load_prompt("explain/attribute").text, **words),
         }
-        self._asks = partial(load_prompt("sentence" if c.mode == "choose" else "json", c.template).messages, **words)
+        self._asks = partial(
+            load_prompt(f"explain/{'sentence' if c.mode == 'choose' else 'json'}", c.template).messages, **words
+        )
         self._names: dict[str, likelihood.Names] = {}
         self._checker: Checker | None = None
 
