@@ -458,7 +458,10 @@ def test_server_that_does_not_echo(wire: tuple[str, State]) -> None:
     assert open_at(url).score([request])[0].failure == "missing_logprob"
     state.default = status(404)
     reply = open_at(url).score([request])[0]
-    assert (reply.failure, "score messages" in reply.detail) == ("rejected", True)
+    assert (reply.failure, "score messages" in reply.detail) == ("missing_logprob", True)
+    state.default = status(404, {"message": "The model `m` does not exist.", "code": 404})
+    with pytest.raises(ModelError, match="no model 'm' here"):
+        open_at(url).score([request])
 
 
 # -- the rest -----------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from llm4rec.llm.answers import AnswerFailure, Ranking, read_ranking
 from llm4rec.llm.backend import open_chat_model
+from llm4rec.llm.budget import Budget, BudgetConfig, Budgeted
 from llm4rec.llm.config import LLMConfig
+from llm4rec.llm.dryrun import DryRun, Estimate
 from llm4rec.llm.meter import Metered, Tally
 from llm4rec.llm.prices import Price
 from llm4rec.llm.probe import probe
@@ -18,12 +20,14 @@ from llm4rec.llm.values import (
     Role,
     ScoreReply,
     ScoreRequest,
+    Streaming,
     Usage,
+    Watch,
 )
 
 __all__ = [
-    "AnswerFailure", "ChatModel", "ChatReply", "ChatRequest", "FailureKind", "LLMConfig", "Message",
-    "Metered", "Mode", "Price", "Prompt", "Ranking", "Role", "ScoreReply", "ScoreRequest",
-    "ScriptedModel", "Store", "Stored", "Tally", "Usage", "delimit", "open_chat_model", "plain",
-    "probe", "read_ranking",
+    "AnswerFailure", "Budget", "BudgetConfig", "Budgeted", "ChatModel", "ChatReply", "ChatRequest", "DryRun",
+    "Estimate", "FailureKind", "LLMConfig", "Message", "Metered", "Mode", "Price", "Prompt", "Ranking", "Role",
+    "ScoreReply", "ScoreRequest", "ScriptedModel", "Store", "Stored", "Streaming", "Tally", "Usage", "Watch",
+    "delimit", "open_chat_model", "plain", "probe", "read_ranking",
 ]  # fmt: skip

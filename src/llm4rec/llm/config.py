@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ class LLMConfig(Config):
 
     revision: str = "main"
     """Local: revision of a hub name."""
+    adapter: str | None = Field(default=None, min_length=1)
+    """Local: folder of a LoRA adapter, as peft's ``save_pretrained`` writes it; merged into the weights."""
     dtype: Dtype = "auto"
     """Local: precision; ``auto`` is bfloat16 where the processor or GPU has it natively, else float32."""
     device: Device = "auto"
@@ -72,9 +75,11 @@ class LLMConfig(Config):
     """Server: further fields of each request's body, such as ``reasoning_effort``."""
 
     price_in: float | None = Field(default=None, ge=0)
-    """US dollars for a million tokens of prompt; unset, from the dated table, else unknown."""
+    """US dollars for a million tokens of prompt; unset, from a list of prices, else unknown."""
     price_out: float | None = Field(default=None, ge=0)
     """US dollars for a million tokens of answer."""
+    prices: Path | None = None
+    """A list of prices that goes before the one that ``LLM4REC_PRICES`` names, and before the shipped one."""
 
     answers: tuple[str, ...] = ()
     """Scripted: given in turn, over and over."""
@@ -111,11 +116,17 @@ class LLMConfig(Config):
             raise ValueError("price_in and price_out go together")
         return self
 
+    @model_validator(mode="after")
+    def _adapts_what_is_here(self) -> Self:
+        if self.adapter is not None and self.backend != "local":
+            raise ValueError("adapter goes with backend 'local'; a server is told its adapter by the model's name")
+        return self
+
     @property
     def price(self) -> Price | None:
-        """The tokens' price: of this table, else 0 in process, else of the dated table, else None."""
+        """The tokens' price: of this table, else 0 in process, else of the lists of prices, else None."""
         if self.price_in is not None and self.price_out is not None:
             return Price(self.price_in, self.price_out, "the spec")
         if self.backend != "server":
             return LOCAL
-        return known_price(self.base_url, self.model)
+        return known_price(self.base_url, self.model, self.prices)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from llm4rec.llm.values import ChatModel, ChatRequest, Message, ScoreRequest
+from llm4rec.core import ModelError
+from llm4rec.llm.values import ChatModel, ChatRequest, FailureKind, Message, ScoreReply, ScoreRequest
 
 _COLOUR = {
     "type": "object",
@@ -16,17 +17,29 @@ _COLOUR = {
 }
 
 
+#: Failures that tell nothing about what a backend can do.
+_SILENT: frozenset[FailureKind] = frozenset({"unreachable", "rate_limited", "server_error", "garbage", "not_asked"})
+
+
 def probe(model: ChatModel) -> dict[str, Any]:
-    """Return what a model is found to honour, as JSON values.
+    """Return what a model is found to honour, as JSON values; None stands for what cannot be told.
 
     ``schema``: ``honoured`` at once, ``repaired`` after the second question, else the kind of
     failure, to a prompt that does not mention JSON.  ``labels`` and ``likelihood``: does ``score``
     give log-probabilities of labels after messages, of text after text?  ``seed``: does one seed
-    give the same sample twice, another seed another one?  None if that cannot be told.
+    give the same sample twice, another seed another one?  ``usage``: are tokens reported?
 
     Six small calls, and one more if the first answer is repaired.  They go through the model as
-    it is given, so that a stored probe replays.
+    it is given, so behind a store they cost nothing the second time.  A probe stops no run: where
+    the model cannot be asked, or a replayed store holds no probe, that is said as ``error``.
     """
+    try:
+        return _found(model)
+    except ModelError as error:
+        return {"model": model.name, "error": str(error)}
+
+
+def _found(model: ChatModel) -> dict[str, Any]:
     ask = (Message("user", "Which colour has the sky on a clear day?"),)
     coloured = model.chat([ChatRequest(ask, schema=_COLOUR, max_tokens=32)])[0]
     schema = coloured.failure or ("repaired" if coloured.repaired else "honoured")
@@ -49,8 +62,12 @@ def probe(model: ChatModel) -> dict[str, Any]:
     return {
         "model": model.name,
         "schema": schema,
-        "labels": bool(labels.failure is None and np.isfinite(labels.logprobs).all()),
-        "likelihood": bool(likelihood.failure is None and np.isfinite(likelihood.logprobs).all()),
+        "labels": _scored(labels),
+        "likelihood": _scored(likelihood),
         "seed": seed,
-        "usage": one.usage.tokens_in is not None and one.usage.tokens_out is not None,
+        "usage": None if one.failure in _SILENT else one.usage.tokens_in is not None and one.usage.tokens_out is not None,
     }
+
+
+def _scored(reply: ScoreReply) -> bool | None:
+    return None if reply.failure in _SILENT else bool(reply.failure is None and np.isfinite(reply.logprobs).all())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -170,7 +171,10 @@ class ServerModel:
     # -- one call -----------------------------------------------------------------------
 
     async def _call(self, client: Any, path: str, body: dict[str, Any], admit: _Admit) -> Outcome:
-        """Post a body until it is answered or the retries are used up; set-up faults raise ``ModelError``."""
+        """Post a body until it is answered or the retries are used up; set-up faults raise ``ModelError``.
+
+        A missing ``/completions`` is no such fault: a server may well do without.
+        """
         body = {k: v for k, v in {**body, **self.config.extra, "model": self.config.model}.items() if k not in self.config.omit}
         pace, outcome = self._pace, Outcome(failure="not_asked")
         for attempt in range(self.config.retries + 1):
@@ -184,7 +188,7 @@ class ServerModel:
                 outcome = ended = await self._attempt(client, path, body)
             finally:
                 pace.leave(began, ended)
-            if outcome.setup is not None:
+            if outcome.setup is not None and not (outcome.absent and path == "/completions"):
                 raise ModelError(outcome.setup[0], where=self.config.base_url, todo=outcome.setup[1])
             if outcome.refused and not self._reached:
                 raise ModelError(f"no connection ({outcome.detail})", where=self.config.base_url, todo="is the server running?")
@@ -231,6 +235,7 @@ class ServerModel:
             return Outcome(
                 failure="rejected",
                 detail=detail,
+                absent=code != "model_not_found" and not re.search(rf"\b{re.escape(self.config.model)}\b", message),
                 setup=(f"no model {self.config.model!r} here ({detail})", "check model and base_url"),
             )
         if status == 429 and code == "insufficient_quota":
@@ -289,13 +294,9 @@ class ServerModel:
             path = "/chat/completions"
             body = {"messages": wire.turns(request.prompt), "logprobs": True, "top_logprobs": self.config.top_logprobs}
             body |= {self.config.max_tokens_field: 1, "temperature": 0}
-        try:
-            outcome = await self._call(client, path, body, admit)
-        except ModelError as error:
-            if plain and "HTTP 404" in error.what:
-                outcome = Outcome(failure="rejected", detail="the server has no /completions: score messages instead")
-            else:
-                raise
+        outcome = await self._call(client, path, body, admit)
+        if outcome.absent:  # lasting, unlike a failure of the transport
+            outcome = Outcome(failure="missing_logprob", detail="the server has no /completions: score messages instead")
         seconds = time.perf_counter() - began
         if outcome.body is None:
             nothing = np.full(n, np.nan)

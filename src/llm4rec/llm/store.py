@@ -78,6 +78,16 @@ class Row:
     created: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What answers took when they were asked for: calls, tokens (an upper bound where unreported), seconds."""
+
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+
+
 class Store:
     """An SQLite file of model calls, shared safely by threads and processes.
 
@@ -176,6 +186,16 @@ class Store:
             last = page[-1][0]
             for key, kind, model, request, reply, transient, at in page:
                 yield Row(key, kind, model, request, reply, bool(transient), at)
+
+    def sums(self, model: str, kind: str | None = None) -> Sums:
+        """Return what the answers of a model took; ``model`` is the canonical JSON of its identity."""
+        tokens_in = "coalesce(json_extract(reply, '$.usage.tokens_in'), length(request))"
+        tokens_out = "coalesce(json_extract(reply, '$.usage.tokens_out'), json_extract(request, '$.max_tokens'), 1)"
+        sums = f"count(*), total({tokens_in}), total({tokens_out}), total(json_extract(reply, '$.seconds'))"
+        where = "model = ? AND transient = 0 AND kind = coalesce(?, kind)"
+        with self._lock, self._explained():
+            n, asked, answered, seconds = self._db.execute(f"SELECT {sums} FROM calls WHERE {where}", (model, kind)).fetchone()
+        return Sums(n, int(asked), int(answered), seconds)
 
     def read(self, keys: Sequence[str], *, transient: bool = False) -> dict[str, str]:
         """Return key -> reply JSON of the keys that are there; ``transient`` failures only if asked for."""

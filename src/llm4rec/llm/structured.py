@@ -160,6 +160,11 @@ def repair(request: ChatRequest, reply: ChatReply) -> ChatRequest | None:
     return replace(request, messages=request.messages + turns)
 
 
+def most_repaired(request: ChatRequest) -> int:
+    """Return an upper bound, in bytes, of what a repair adds to a request: the bad answer, the complaint, the schema."""
+    return 4 * _QUOTED + 1_000 + len(json.dumps(request.schema))
+
+
 def repaired(request: ChatRequest, first: ChatReply, second: ChatReply) -> ChatReply:
     """Return the judged answer to the repair, with usage and seconds of both calls."""
     usage = Usage(_sum(first.usage.tokens_in, second.usage.tokens_in), _sum(first.usage.tokens_out, second.usage.tokens_out))

@@ -26,6 +26,7 @@ class Outcome:
         body: decoded JSON object of an HTTP 200.
         after: seconds that the server asks to wait.
         refused: the connection itself could not be made.
+        absent: there is no such endpoint (404 that does not speak of the model).
         setup: what is wrong and what to do about it, if no later call can do better.
     """
 
@@ -34,6 +35,7 @@ class Outcome:
     detail: str = ""
     after: float | None = None
     refused: bool = False
+    absent: bool = False
     setup: tuple[str, str] | None = None
 
 
