@@ -27,21 +27,22 @@ FLOORS = {
     "app": 6,
 }  # fmt: skip
 
-#: The one import between rooms of one floor.
-NEIGHBOURS = {("data", "assets")}
+#: The imports between rooms of one floor: data comes from assets, and an expanded query goes to text retrieval.
+NEIGHBOURS = {("data", "assets"), ("prompted", "models")}
 
 #: Heavy library -> files that wrap it, or rooms (ending in a dot) whose trade it is.
 HEAVY = {
-    "torch": {"llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.llm.local", "llm4rec.features.sentence"},
-    "transformers": {"llm4rec.llm.local", "llm4rec.features.sentence"},
+    "torch": {"llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
+    "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},
     "faiss": {"llm4rec.features.index"},
     "implicit": {"llm4rec.models.als", "llm4rec.models.bpr"},
+    "peft": {"llm4rec.llm.adapter"},
     "openai": {"llm4rec.llm.server", "llm4rec.features.server"},
 }  # fmt: skip
 
 #: Heavy libraries that even their own file imports inside functions only: seconds to load.
-LAZY = {"transformers", "sentence_transformers", "openai"}
+LAZY = {"transformers", "sentence_transformers", "openai", "peft"}
 
 LONG = 400
 #: File -> why it is longer than LONG lines.

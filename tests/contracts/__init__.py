@@ -12,6 +12,7 @@ Hooks to override: ``make`` (how a component is built), ``resources`` (encoder a
 """
 
 from tests.contracts.agreement import assert_same_lists
+from tests.contracts.augmenter import AugmenterContract
 from tests.contracts.component import ComponentContract
 from tests.contracts.evaluation import mean_metric, recall
 from tests.contracts.explainer import ExplainerContract
@@ -20,6 +21,6 @@ from tests.contracts.retriever import RetrieverContract
 from tests.contracts.scoring import ScoringContract
 
 __all__ = [
-    "ComponentContract", "ExplainerContract", "RankerContract", "RetrieverContract", "ScoringContract",
+    "AugmenterContract", "ComponentContract", "ExplainerContract", "RankerContract", "RetrieverContract", "ScoringContract",
     "assert_same_lists", "mean_metric", "recall",
 ]  # fmt: skip

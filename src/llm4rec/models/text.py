@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -130,12 +130,18 @@ class TextRetriever(ScoringComponent[TextRetrieverConfig]):
         """
         profiles = _unit(self._means(queries))
         if queries.texts is not None and (asked := np.flatnonzero([bool(text.strip()) for text in queries.texts])).size:
-            words = [self.config.request_prefix + queries.texts[int(i)] for i in asked]
-            requests = _unit(self._opened().encode(words).astype(np.float64) - self.mean_)
-            # Without history there is nothing to weigh the request against: unit length undoes the weight.
-            share = np.where(profiles[asked].any(axis=1, keepdims=True), self.config.request_weight, 1.0)
-            profiles[asked] = _unit((1 - share) * profiles[asked] + share * requests)
+            requests = self.encoded([self.config.request_prefix + queries.texts[int(i)] for i in asked])
+            profiles[asked] = mixed(profiles[asked], requests, self.config.request_weight)
         return np.where(profiles.any(axis=1, keepdims=True), profiles, self.average_)
+
+    def encoded(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return float64[n, d], the unit vectors of texts among those of the items; zero for a blank text.
+
+        Raises:
+            ModelError: if there is no encoder.
+        """
+        vectors = self._opened().encode(texts).astype(np.float64)
+        return _unit(np.where(vectors.any(axis=1, keepdims=True), vectors - self.mean_, 0.0))
 
     def _means(self, queries: Queries) -> NDArray[np.float64]:
         """Return float64[n, d], the weighted sum of the vectors of each query's latest items."""
@@ -184,6 +190,12 @@ class TextRetriever(ScoringComponent[TextRetrieverConfig]):
         self._index = VectorIndex(
             state["index_vectors_"], state["index_items_"], self.config.index, built=state.get("index_built_")
         )
+
+
+def mixed(own: NDArray[np.float64], other: NDArray[np.float64], share: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return float64[n, d], unit((1 - share) own + share other); where one of the two is zero, the other alone."""
+    both = own.any(axis=1, keepdims=True) & other.any(axis=1, keepdims=True)
+    return _unit(np.where(both, (1 - share) * own + share * other, own + other))
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
