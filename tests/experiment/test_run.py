@@ -198,6 +198,35 @@ def test_candidates_can_be_proposed_by_systems(log_folder: Path) -> None:
     assert ceilings.pop() == pytest.approx(held["false"].mean())
 
 
+def test_a_run_diagnoses_its_language_models(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["ease"]["diagnosis"] == {}
+    (stage, facts), *others = summary["told"]["diagnosis"].items()
+    assert (stage, others) == ("rank:LLMRanker", [])
+    assert facts["scoring"] == "generate"
+    assert facts["answers"]["kinds"]["unreadable"] > 0  # every second answer of the script is prose
+    assert facts["answers"]["unusable"] == facts["answers"]["kinds"]["unreadable"]
+    position = facts["position"]
+    assert position["slots"] == 5
+    assert [round(share["mean"]) for share in position["first"]] == [0, 1, 0, 0, 0]  # it always names the second slot first
+    assert facts["history"]["fake"]["gain"]["difference"] is not None
+    notes = pl.read_parquet(finished / "notes.parquet")
+    assert notes["trials"].list.len().sum() == facts["answers"]["listings"]
+
+
+def test_a_run_checks_its_explanations(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    figures = summary["told"]["explanation"]
+    assert figures["claim_precision"]["mean"] == 1.0
+    assert figures["unsupported_mentions"]["mean"] == 0.0
+    assert "fidelity" not in figures, "a language model would have to rank anew"
+    assert summary["ease"]["explanation"] == {}
+    table = pl.read_parquet(finished / "explanations.parquet")
+    outcomes = table.explode("claims")["claims"].drop_nulls().struct.field("outcome")
+    assert len(outcomes) > 0
+    assert set(outcomes) == {"true"}
+
+
 def test_a_directory_of_something_else_is_left_alone(log_folder: Path) -> None:
     with pytest.raises(RunError, match="holds other files"):
         run(read_spec(log_folder / "spec.toml"), log_folder)

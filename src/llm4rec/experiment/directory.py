@@ -34,7 +34,11 @@ TABLES: dict[str, dict[str, Any]] = {
     "profiles": {SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, STAGE: pl.String, "profile": pl.String},
     "explanations": {
         SYSTEM: pl.String, SEED: pl.Int64, CASE: pl.Int64, RANK: pl.Int32, ITEM: pl.String, "sentence": pl.String,
-        "claims": pl.List(pl.Struct({"kind": pl.String, ITEM: pl.String, "attribute": pl.String, VALUE: pl.String})),
+        "claims": pl.List(pl.Struct({
+            "kind": pl.String, ITEM: pl.String, "attribute": pl.String, "operator": pl.String, VALUE: pl.String,
+            "count": pl.Int64, "span": pl.List(pl.Int64), "outcome": pl.String,
+        })),
+        "unsupported": pl.List(pl.String), "fidelity": pl.Float64,
         "failure": pl.String, "prompt": pl.String, "answer": pl.String,
     },
 }  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Ragged, Retriever, Split
-from llm4rec.experiment.spec import RANDOM, Spec
+from llm4rec.experiment.sections import RANDOM
+from llm4rec.experiment.spec import Spec
 
 #: Cases whose candidates are drawn at once; bounds memory at this many times n_items floats.
 _BATCH = 512

@@ -16,15 +16,18 @@ import numpy as np
 import polars as pl
 
 from llm4rec import __file__ as package
-from llm4rec.core import Dataset, Explanation, Split
+from llm4rec.core import Dataset, Split
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
+from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
+from llm4rec.experiment.explaining import figures, judge
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
-from llm4rec.experiment.spec import RANDOM, Spec, order
+from llm4rec.experiment.sections import RANDOM
+from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.summary import summarise
 from llm4rec.experiment.systems import build, restore
 from llm4rec.experiment.tables import (
@@ -128,7 +131,7 @@ class _Runner:
             "texts": self._texts,
             "protocol": self.spec.protocol.model_dump(mode="json"),
             "experiment": experiment.model_dump(
-                mode="json", include={"metrics", "ks", "primary", "sample", "explain", "explain_top"}
+                mode="json", include={"metrics", "ks", "primary", "sample", "explain", "explain_top", "diagnose", "fidelity"}
             ),
             "seeds": [experiment.seeds[0], seed],
             "system": system.model_dump(mode="json", exclude={"label", "note"}),
@@ -169,6 +172,12 @@ class _Runner:
         system = self.spec.systems[name]
         return system.uses_llm or any(self._asks_llm(r) for r in system.retrieve)
 
+    def _ranks_with_llm(self, name: str) -> bool:
+        """Does a language model shape the lists (not the explanations alone)?"""
+        system = self.spec.systems[name]
+        parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
+        return any(p.references("llm") for p in parts) or any(self._ranks_with_llm(r) for r in system.retrieve)
+
     def is_sampled(self, name: str) -> bool:
         """Is a system too slow for all cases?"""
         system = self.spec.systems[name]
@@ -194,27 +203,44 @@ class _Runner:
         trace.lists.check(self.split.train.n_items, exclude=exclude)
         results = evaluate(trace.lists, cases.truth, self.spec.experiment.names)
         check_invariants(results)
-        clock, explained, explanations = time.perf_counter(), rows[:0], list[tuple[Explanation, ...]]()
+        clock, explained, judged = time.perf_counter(), rows[:0], None
         if isinstance(component, Pipeline) and component.explainer is not None:
             explained = rows[: self.spec.experiment.explain]
             self.tell(f"{label}: explaining {len(explained)} cases ...")
             first = np.arange(len(explained))
             shown = trace.lists.take(first).head(self.spec.experiment.explain_top)
             explanations = component.explain(cases.queries.take(first), shown)
+        cost, explain_seconds = self._cost(before), time.perf_counter() - clock
+        if len(explained):
+            self.tell(f"{label}: checking {sum(map(len, explanations))} explanations ...")
+            judged = judge(
+                explanations, component, cases.take(first), exclude.take(first), self.split.train,
+                draws=0 if self._ranks_with_llm(name) else self.spec.experiment.fidelity, seed=self.spec.experiment.seeds[0],
+            )  # fmt: skip
+        diagnosis: dict[str, Any] = {}
+        if isinstance(component, Pipeline) and component.rankers and self.spec.systems[name].uses_llm:
+            self.tell(f"{label}: diagnosing ...")
+            experiment = self.spec.experiment
+            diagnosis = diagnose(
+                component, trace, cases, self.split.train.item_counts,
+                controls=experiment.diagnose, metric=experiment.primary, seed=experiment.seeds[0],
+            )  # fmt: skip
         tables = {
             "lists": lists_table(trace, rows, self.split.train),
             "results": results_table(results, rows),
             "notes": notes_table(trace, rows, self.split.train),
             "profiles": profiles_table(trace, rows),
-            "explanations": explanations_table(explanations, explained, self.split.train),
+            "explanations": explanations_table(judged, explained, self.split.train),
         }
         part = {
             "key": self._asked(self.key(name, seed)),
             "cases": len(rows),
             "fit_seconds": fit_seconds,
             "serve_seconds": serve_seconds,
-            "explain_seconds": time.perf_counter() - clock,
-            "llm": self._cost(before),
+            "explain_seconds": explain_seconds,
+            "llm": cost,
+            "diagnosis": diagnosis,
+            "explanation": {} if judged is None else figures(judged),
             "stages": [{"stage": s.name, "kind": s.kind, "seconds": s.seconds, "given": s.depth} for s in trace.stages],
             "additions": [{"name": a.name, "columns": dict(a.columns), "seconds": a.seconds} for a in trace.additions],
             "facts": component.facts() if isinstance(component, Pipeline) else {},

@@ -7,137 +7,22 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
-from llm4rec.core import Config, Mask, SpecError, did_you_mean
+from llm4rec.core import Config, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
+from llm4rec.experiment.sections import RANDOM, Experiment, Protocol
 from llm4rec.features.encoders import EncoderConfig
 from llm4rec.llm import LLMConfig
-from llm4rec.metrics import ACCURACY, parse_metric
 from llm4rec.pipeline import PipelineConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: A folder beside those of the systems.
 _RESERVED = "dataset"
-#: A source of candidates that is no system.
-RANDOM = "random"
-#: The longest lists and the largest seed that every part can hold.
-_LONGEST, _LARGEST_SEED = 10_000, 2**31 - 1
-
-
-class Experiment(Config):
-    """``[experiment]``: what is measured, and on how much."""
-
-    name: str
-    """Of the experiment; also of its default run directory, ``runs/NAME``."""
-    description: str = ""
-    """One or two sentences for the report's head."""
-    seeds: tuple[int, ...] = Field((1,), min_length=1)
-    """Each system whose fit depends on chance is run once for each seed."""
-    metrics: tuple[str, ...] = ("recall", "hit", "ndcg", "mrr", "map", "precision")
-    """Accuracy metrics."""
-    ks: tuple[int, ...] = Field((5, 10, 20, 50, 100), min_length=1)
-    """Cut-offs of every metric; lists are as long as the largest."""
-    primary: str = "ndcg@10"
-    """The metric that orders the leaderboard and that systems are tested on."""
-    sample: int = Field(200, ge=2)
-    """Test cases, drawn by seed, on which systems with a language model in them run."""
-    explain: int = Field(20, ge=0)
-    """Cases of the sample for which explanations are written."""
-    explain_top: int = Field(3, ge=1)
-    """Items from the top of a list that are explained."""
-
-    @field_validator("name")
-    @classmethod
-    def _names_a_folder(cls, value: str) -> str:
-        if "/" in value or "\\" in value or not value.strip(". ") or not value.isprintable() or len(value.encode()) > 200:
-            raise ValueError("must name a folder, without '/'")
-        return value
-
-    @field_validator("seeds", "ks")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        most = _LARGEST_SEED if info.field_name == "seeds" else _LONGEST
-        if len(set(value)) != len(value) or min(value) < 1 or max(value) > most:
-            raise ValueError(f"must be distinct and at least 1, and at most {most}")
-        return value
-
-    @field_validator("metrics", "primary")
-    @classmethod
-    def _measured(cls, value: Any, info: ValidationInfo) -> Any:
-        try:
-            cutoffs = [parse_metric(f"{m}@1", ACCURACY) for m in value] if info.field_name == "metrics" else [
-                parse_metric(value, ACCURACY)
-            ]  # fmt: skip
-        except SpecError as error:
-            raise ValueError(f"{error.what}; {error.todo}") from None
-        if any(k > _LONGEST for _, k in cutoffs):
-            raise ValueError(f"its cut-off must be at most {_LONGEST}")
-        return value
-
-    @property
-    def names(self) -> list[str]:
-        """All metrics at all cut-offs, the primary one among them."""
-        names = [f"{m}@{k}" for m in self.metrics for k in sorted(self.ks)]
-        return names if self.primary in names else [*names, self.primary]
-
-    @property
-    def depth(self) -> int:
-        """Length of the lists that are asked for."""
-        return max(parse_metric(name, ACCURACY)[1] for name in self.names)
-
-
-class CandidateProtocol(Config):
-    """``[protocol.candidates]``: fixed candidate sets in place of the catalogue.
-
-    A protocol of its own: its figures never stand beside those of full ranking.
-    """
-
-    size: int = Field(20, ge=2)
-    """Items in each set."""
-    sources: tuple[str, ...] = Field((RANDOM,), min_length=1)
-    """Who proposes them: ``random`` (unseen items, uniformly, by seed) or systems of this
-    specification by name.  Several take turns, each giving the best item that is not there yet
-    (Hou et al., *Large Language Models are Zero-Shot Rankers*, ECIR 2024, arXiv 2305.08845)."""
-    inject: bool = True
-    """Put the truth in where no source proposes it; otherwise such a case is lost to every system.
-    With ``random`` candidates the truth is always put in."""
-
-    @field_validator("sources")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("must be distinct")
-        return value
-
-    @model_validator(mode="after")
-    def _random_needs_the_truth(self) -> Self:
-        if not self.inject and set(self.sources) == {RANDOM}:
-            raise ValueError("random candidates without the truth would measure nothing: leave inject true, or name systems")
-        return self
-
-
-class Protocol(Config):
-    """``[protocol]``: the rules that are the same for every system."""
-
-    mask: Mask = "seen"
-    """What may not be recommended: all that the user is known to have touched (``seen``), only
-    what the query's history shows (``history``), or nothing (``none``)."""
-    candidates: CandidateProtocol | None = None
-    """Rank fixed candidate sets instead of the whole catalogue."""
-
-    @property
-    def title(self) -> str:
-        """The protocol's name in tables."""
-        if self.candidates is None:
-            return f"full ranking, mask: {self.mask}"
-        size, sources = self.candidates.size, self.candidates.sources
-        kind = f"{size} random candidates" if sources == (RANDOM,) else f"{size} candidates from {' and '.join(sources)}"
-        return f"{kind} with the truth among them" if self.candidates.inject else f"{kind}, the truth where they find it"
 
 
 class Part(Config):

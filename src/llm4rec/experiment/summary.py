@@ -99,6 +99,8 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "ms_per_query": float(np.mean([1000 * f["serve_seconds"] / f["cases"] for f in mine])),
             "facts": mine[0]["facts"],
             "additions": mine[0]["additions"],
+            "diagnosis": mine[0]["diagnosis"],
+            "explanation": mine[0]["explanation"],
             "llm": {
                 "calls": sum(u["calls"] + u["cached"] for u in usage),
                 "cached": sum(u["cached"] for u in usage),

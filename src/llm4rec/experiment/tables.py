@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Dataset, Explanation, Note, Ragged
+from llm4rec.core import Cases, Dataset, Note, Ragged
 from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, SLICES, STAGE, SYSTEM, TIME, TRUTH, USER, VALUE
 from llm4rec.experiment.directory import TABLES
 from llm4rec.metrics import slice_cases
 from llm4rec.pipeline import Trace
+from llm4rec.prompted.explain.evaluate import ExplanationMetrics
 
 #: Items of a user's history that the table of cases shows.
 _HISTORY_SHOWN = 50
@@ -105,34 +106,32 @@ def profiles_table(trace: Trace, rows: NDArray[np.int64]) -> pl.DataFrame:
     return _framed("profiles", found)
 
 
-def explanations_table(explanations: Sequence[Sequence[Explanation]], rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:
-    """Return one row for each explained item."""
-
-    def claims(explanation: Explanation) -> list[dict[str, Any]]:
-        return [
+def explanations_table(judged: ExplanationMetrics | None, rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:
+    """Return one row for each explained item: sentence, claims with their outcomes, mentions that nothing supports."""
+    ids, found = train.items.ids, []
+    for record in judged.records if judged is not None else ():
+        told, explanation = record.as_json(), record.explanation
+        claims = [
             {
-                "kind": c.kind,
-                ITEM: None if c.item is None else train.items.ids[c.item],
-                "attribute": c.attribute,
-                VALUE: c.value,
+                **{k: c[k] for k in ("kind", "attribute", "operator", VALUE, "count", "span", "outcome")},
+                ITEM: None if c["item"] is None else ids[c["item"]],
             }
-            for c in explanation.claims
+            for c in told["claims"]
         ]
-
-    found = [
-        {
-            CASE: case,
-            RANK: rank,
-            ITEM: train.items.ids[e.item],
-            "sentence": e.sentence,
-            "claims": claims(e),
-            "failure": e.failure,
-            "prompt": e.exchange_prompt,
-            "answer": e.exchange_answer,
-        }
-        for case, several in zip(rows.tolist(), explanations, strict=True)
-        for rank, e in enumerate(several, 1)
-    ]
+        found.append(
+            {
+                CASE: int(rows[record.case]),
+                RANK: record.rank,
+                ITEM: ids[explanation.item],
+                "sentence": explanation.sentence,
+                "claims": claims,
+                "unsupported": [m["text"] for m in told["mentions"] if not m["supported"]],
+                "fidelity": told["fidelity"],
+                "failure": explanation.failure,
+                "prompt": explanation.exchange_prompt,
+                "answer": explanation.exchange_answer,
+            }
+        )
     return _framed("explanations", found)
 
 

@@ -216,6 +216,15 @@ class Pipeline(Component[PipelineConfig]):
             stages.append(self._stage(f"rank:{name}", "rank", answer, exclude, (source,), depth))
         return Trace(tuple(stages), k, exclude, additions)
 
+    def asked(self, queries: Queries, trace: Trace) -> list[tuple[StageRecord, Any, Queries, Lists]]:
+        """Return what each ranker was asked in a trace of these queries: its stage, itself, queries, candidates."""
+        told = self._enriched(queries)[0]
+        ranked = [stage for stage in trace.stages if stage.kind == "rank"]
+        return [
+            (stage, ranker, told, trace.stage(stage.sources[0]).lists.head(depth))
+            for stage, ranker, depth in zip(ranked, self.rankers, self.depths, strict=True)
+        ]
+
     def _enriched(self, queries: Queries) -> tuple[Queries, tuple[Addition, ...]]:
         """Return the queries with what the augmenters know of their users, and the record of it."""
         additions = []
