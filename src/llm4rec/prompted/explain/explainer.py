@@ -3,8 +3,8 @@
 "Choose" suits small models: the model picks, by likelihood, which history item and which shared
 attribute support the recommendation, and writes one sentence about them.  "Json" asks a larger
 model for all three at once.  Either way the claims are resolved to ids by code and checked
-against the history and the catalogue, and a sentence that does not hold is replaced by a fixed
-one and told as a failure.
+against the history and the catalogue.  A sentence that does not hold is asked for once more, with
+what is wrong in it; if that does not hold either, a fixed one stands in and the failure is told.
 """
 
 from __future__ import annotations
@@ -38,6 +38,19 @@ _SCHEMA: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 
+#: Failures of a sentence, which a second try may cure.
+_REPAIRABLE = frozenset(
+    {
+        "missing_evidence",
+        "unsupported_claim",
+        "unsupported_attribute",
+        "unsupported_mention",
+        "out_of_range",
+        "empty",
+        "truncated",
+    }
+)
+
 
 class LLMExplainerConfig(EvidenceConfig):
     """Parameters of :class:`LLMExplainer`."""
@@ -54,6 +67,8 @@ class LLMExplainerConfig(EvidenceConfig):
     """Weight of an option's likelihood without the recommended item, which is subtracted ("choose")."""
     max_tokens: int = Field(48, ge=8)
     """Longest sentence in tokens ("choose"); "json" may use 32 more."""
+    repair: bool = True
+    """Ask once more for a sentence that does not hold, with what nothing supports in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,8 @@ class _Draft:
             the newest item first.
         failure: kind of failure, after which nothing more is asked.
         prompts, answers: the exchange so far.
+        written: the sentences that did not hold.
+        wrong: words of the last of them that nothing supports.
     """
 
     evidence: Evidence
@@ -73,6 +90,8 @@ class _Draft:
     failure: str | None = None
     prompts: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
 
     def told(self, prompt: str, answer: str, failure: str | None = None) -> _Draft:
         """Return the draft with one more question and answer."""
@@ -100,6 +119,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         self._asks = partial(
             load_prompt(f"explain/{'sentence' if c.mode == 'choose' else 'json'}", c.template).messages, **words
         )
+        self._asks_again = partial(load_prompt("explain/repair").messages, json=c.mode == "json", **words)
         self._names: dict[str, likelihood.Names] = {}
         self._checker: Checker | None = None
 
@@ -135,7 +155,10 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             if explanation is None:
                 explanation = replace(sentences.write(draft.evidence), failure=draft.failure)
             out[at] = replace(
-                explanation, exchange_prompt="\n\n".join(draft.prompts), exchange_answer="\n\n".join(draft.answers)
+                explanation,
+                exchange_prompt="\n\n".join(draft.prompts),
+                exchange_answer="\n\n".join(draft.answers),
+                drafts=draft.written,
             )
         return [tuple(out[a:b]) for a, b in zip(listed.offsets[:-1], listed.offsets[1:], strict=True)]
 
@@ -155,15 +178,8 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         drafts = self._pick(drafts, "attribute", self._shared, self._state)
         open_ = [at for at, draft in enumerate(drafts) if draft.failure is None]
         requests = [ChatRequest(self._ask(drafts[at]), max_tokens=self.config.max_tokens) for at in open_]
-        replies = dict(zip(open_, self._model().chat(requests) if requests else [], strict=True))
-        out: list[tuple[_Draft, Explanation | None]] = []
-        for at, draft in enumerate(drafts):
-            if at in replies:
-                reply = replies[at]
-                out.append(self._judged(draft.told(spelt(self._ask(draft)), reply.text or reply.detail), reply))
-            else:
-                out.append((draft, None))
-        return out
+        told = dict(zip(open_, self._asked([drafts[at] for at in open_], requests), strict=True))
+        return [told.get(at, (draft, None)) for at, draft in enumerate(drafts)]
 
     def _pick(
         self,
@@ -235,14 +251,7 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             turns = self._asks(cites=cites, values=values, item=self.names_[draft.evidence.item])
             bound = self.config.max_tokens + 32
             requests.append(ChatRequest(turns, schema=_SCHEMA, max_tokens=bound))
-        out = []
-        for draft, request, reply in zip(drafts, requests, self._model().chat(requests) if requests else [], strict=True):
-            draft = draft.told(spelt(request.messages), reply.text or reply.detail, reply.failure)
-            if reply.failure is None:
-                draft = self._resolved(draft, reply.value)
-            sentence = reply if draft.failure else replace(reply, text=reply.value["sentence"])
-            out.append(self._judged(draft, sentence))
-        return out
+        return self._asked(drafts, requests)
 
     def _own(self, draft: _Draft) -> list[int]:
         """Return the codes of the recommended item's values."""
@@ -265,15 +274,39 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         return replace(draft, evidence=Evidence(draft.evidence.item, cited, column, name))
 
     # -- judging ------------------------------------------------------------------------
-    def _judged(self, draft: _Draft, reply: ChatReply) -> tuple[_Draft, Explanation | None]:
-        """Return the explanation that a reply's sentence makes, or None with the failure in the draft."""
-        failure = draft.failure or (None if reply.failure == "truncated" else reply.failure)
-        if failure is not None:
-            return replace(draft, failure=failure), None
-        finding = self._checks().check(reply.text, draft.evidence, cut=reply.failure == "truncated")
-        if finding.failure is not None:
-            return replace(draft, failure=finding.failure), None
-        return draft, Explanation(draft.evidence.item, finding.sentence, finding.claims)
+    def _asked(self, drafts: list[_Draft], requests: list[ChatRequest]) -> list[tuple[_Draft, Explanation | None]]:
+        """Ask for sentences and judge them; what does not hold is asked for once more."""
+        replies = self._model().chat(requests) if requests else []
+        out = [self._judged(d, q, r) for d, q, r in zip(drafts, requests, replies, strict=True)]
+        again = [at for at, (draft, _) in enumerate(out) if self.config.repair and draft.failure in _REPAIRABLE]
+        repairs = [self._repair(requests[at], out[at][0]) for at in again]
+        replies = self._model().chat(repairs) if repairs else []
+        for at, request, reply in zip(again, repairs, replies, strict=True):
+            first = out[at][0]
+            fresh = replace(drafts[at], prompts=first.prompts, answers=first.answers, written=first.written)
+            out[at] = self._judged(fresh, replace(request, messages=request.messages[-1:]), reply)
+        return out
+
+    def _repair(self, request: ChatRequest, draft: _Draft) -> ChatRequest:
+        """Return the question about a sentence that does not hold: the conversation, and what is wrong."""
+        said = Message("assistant", draft.answers[-1] or "(no answer)")
+        return replace(request, messages=(*request.messages, said, *self._asks_again(wrong=draft.wrong, **self._words(draft))))
+
+    def _judged(self, draft: _Draft, request: ChatRequest, reply: ChatReply) -> tuple[_Draft, Explanation | None]:
+        """Return the explanation that a reply makes, or None with the failure in the draft."""
+        draft = draft.told(spelt(request.messages), reply.text or reply.detail)
+        if reply.failure is not None and (reply.failure != "truncated" or self.config.mode == "json"):
+            return replace(draft, failure=reply.failure), None
+        text = reply.text
+        if self.config.mode == "json":
+            draft, text = self._resolved(draft, reply.value), reply.value["sentence"]
+            if draft.failure is not None:
+                return replace(draft, written=(*draft.written, text)), None
+        finding = self._checks().check(text, draft.evidence, cut=reply.failure == "truncated")
+        if finding.failure is None:
+            return draft, Explanation(draft.evidence.item, finding.sentence, finding.claims)
+        written = (*draft.written, finding.sentence)
+        return replace(draft, failure=finding.failure, written=written, wrong=finding.wrong), None
 
     def _checks(self) -> Checker:
         if self._checker is None:

@@ -26,20 +26,20 @@ class EvidenceConfig(Config):
     """Template of an item's name in a sentence, over the columns of the item table."""
     articles: bool = True
     """Move a trailing article to the front: "Godfather, The" becomes "The Godfather"."""
-    max_chars: int = Field(100, ge=8, le=200)
+    max_chars: int = Field(default=100, ge=8, le=200)
     """Longest name of an item, in characters."""
     thing: str = "movie"
     """What an item is, in the singular."""
     did: str = "watched"
     """What users have done with items."""
-    history: int = Field(10, ge=1, le=200)
+    history: int = Field(default=10, ge=1, le=200)
     """Number of the most recent history items that may be cited."""
 
 
 class EvidenceExplainerConfig(EvidenceConfig):
     """Parameters of :class:`EvidenceExplainer`."""
 
-    cooccurrence: float = Field(1.0, ge=0.0)
+    cooccurrence: float = Field(default=1.0, ge=0.0)
     """Weight of the share of users that two items have in common beside that of their attributes."""
 
 

@@ -24,7 +24,7 @@ from llm4rec.prompted.explain.check import touched
 from llm4rec.prompted.explain.evidence import attribute_table
 from llm4rec.prompted.explain.facts import Facts, Truth
 from llm4rec.prompted.explain.mentions import NUMBERS, Finder, Mention, Span, folded, forms, names_of, sentence_ends, within
-from llm4rec.prompted.explain.templated import EvidenceConfig, EvidenceExplainerConfig
+from llm4rec.prompted.explain.templated import EvidenceConfig
 from llm4rec.prompted.items import item_names
 
 Outcome = Truth | Literal["unstated"]
@@ -98,7 +98,7 @@ class Verifier:
     """
 
     def __init__(self, table: pl.DataFrame, config: EvidenceConfig | None = None, *, year: str = "year") -> None:
-        c: EvidenceConfig = EvidenceExplainerConfig.model_validate({}) if config is None else config
+        c = EvidenceConfig() if config is None else config
         self.facts = Facts(table)
         self.names = item_names(table, c.item, max_chars=c.max_chars, articles=c.articles)
         _, self.values = attribute_table(table, c.attributes)
