@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import time
@@ -162,6 +163,13 @@ def test_within_a_running_loop_and_again_after_it(wire: tuple[str, State]) -> No
 # -- answers that are none ----------------------------------------------------------------
 
 
+def calls(*names: str) -> dict[str, Any]:
+    """Return an answer's choice that calls tools."""
+    called = [{"id": f"c{i}", "type": "function", "function": {"name": n, "arguments": "{}"}} for i, n in enumerate(names)]
+    message = {"role": "assistant", "content": None, "tool_calls": called}
+    return {"choice": {"message": message, "finish_reason": "tool_calls"}}
+
+
 @pytest.mark.parametrize(
     ("behaviour", "failure", "detail"),
     [
@@ -171,6 +179,9 @@ def test_within_a_running_loop_and_again_after_it(wire: tuple[str, State]) -> No
         (says(None, choice={"message": {"content": None, "refusal": "I will not"}}), "refused", "I will not"),
         (says("", choice={"finish_reason": "content_filter"}), "refused", "content filter"),
         (says("x", choices=[]), "empty", "without choices"),
+        (says(None, **calls("search")), "tool_call", "1 tool called"),
+        (says("x", **calls("search", "search")), "tool_call", "2 tools called"),
+        (says(None, choice={"message": {"content": None, "function_call": {"name": "f"}}}), "tool_call", "1 tool called"),
         (says("x", choices=None), "garbage", "no answer of the protocol"),
         (says("x", choices=["?"]), "garbage", "without a message"),
         (says("x", choice={"message": "x"}), "garbage", "without a message"),
@@ -179,6 +190,9 @@ def test_within_a_running_loop_and_again_after_it(wire: tuple[str, State]) -> No
         (raw(b"\xff\xfe\x00garbage"), "garbage", "not JSON"),
         (raw(b"[1, 2]"), "garbage", "no answer of the protocol"),
         (raw(b"[" * 200_000), "garbage", "not JSON"),
+        (raw(b'data: {"choices": []}\n\ndata: [DONE]\n', kind="text/event-stream"), "garbage", "not JSON"),
+        (raw(b'{"error": {"message": "upstream is down", "code": 502}}'), "server_error", "upstream is down"),
+        (raw(b'{"error": {"message": "slow down", "code": 429}}'), "rate_limited", "slow down"),
         (raw(b"<html>Sign in to the wireless network</html>", kind="text/html"), "garbage", "Sign in"),
         (raw(b"<html>Bad gateway</html>", 502, "text/html"), "server_error", "502"),
         (status(400), "rejected", "status 400"),
@@ -217,6 +231,52 @@ def test_usage_of_any_shape(wire: tuple[str, State]) -> None:
     state.behaviours = [says(usage=None), says(usage={"prompt_tokens": "7"}), says(usage={"prompt_tokens": 7})]
     usages = [r.usage for r in open_at(url, concurrency=1).chat([ask(), ask("b"), ask("c")])]
     assert usages == [Usage(None, None), Usage(None, None), Usage(7, None)]
+
+
+def test_no_tool_calls_are_none(wire: tuple[str, State]) -> None:
+    url, state = wire
+    state.default = says(None, choice={"message": {"content": "fine", "tool_calls": []}, "finish_reason": "tool_calls"})
+    assert (one(url).text, one(url).failure) == ("fine", None)
+
+
+def test_a_tool_call_instead_of_the_schema_is_repaired_once(wire: tuple[str, State]) -> None:
+    url, state = wire
+    state.behaviours = [says(None, **calls("rank", "rank")), says('{"order": [1]}')]
+    reply = one(url, ask(schema=ORDER))
+    assert (reply.value, reply.repaired, reply.usage) == ({"order": [1]}, True, Usage(14, 6))
+    assert "2 tools called, and there is none" in state.seen[1]["messages"][-1]["content"]
+
+
+def test_a_long_schema_is_repeated_whole_in_the_repair(wire: tuple[str, State]) -> None:
+    url, state = wire
+    long = {**ORDER, "description": "x" * 6000}
+    state.behaviours = [says("no"), says('{"order": [1]}')]
+    assert one(url, ask(schema=long)).repaired
+    assert json.dumps(long) in state.seen[1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "text/html; charset=latin-1"])
+def test_a_wrong_content_type_does_not_matter_where_the_body_is_right(wire: tuple[str, State], kind: str) -> None:
+    url, state = wire
+    state.default = raw(json.dumps(completion("füchsin 🦊"), ensure_ascii=False).encode(), kind=kind)
+    assert one(url).text == "füchsin 🦊"
+
+
+def test_a_storm_of_500_passes(wire: tuple[str, State]) -> None:
+    url, state = wire
+    state.behaviours = [status(500), status(502), status(503, retry_after="0.05"), cuts] * 3
+    replies = open_at(url, retries=8, concurrency=4, max_wait=0.1, breaker=50).chat([ask(str(i)) for i in range(12)])
+    assert [r.failure for r in replies] == [None] * 12
+    assert len(state.seen) == 24
+
+
+def test_a_redirect_is_followed_and_a_circle_of_them_is_no_answer(wire: tuple[str, State]) -> None:
+    url, state = wire
+    state.behaviours = [lambda handler, _: handler.send_raw(b"", 307, location=f"{url}/elsewhere")]
+    assert one(url).text == "hello"
+    assert state.seen[1]["path"] == "/v1/elsewhere"
+    state.default = lambda handler, _: handler.send_raw(b"", 307, location=f"{url}/chat/completions")
+    assert one(url).failure == "garbage"
 
 
 def test_content_in_parts(wire: tuple[str, State]) -> None:
@@ -379,6 +439,15 @@ def test_the_key_appears_nowhere(
     out, err = capfd.readouterr()
     found += [out, err, caplog.text, *(str(vars(r)) for r in caplog.records)]
     assert not [text for text in found if KEY in text]
+
+
+@pytest.mark.parametrize("body", [f'{{"error": "no such key: {KEY}"}}', f"{KEY} is wrong"])
+def test_an_error_told_with_http_200_does_not_repeat_the_key(wire: tuple[str, State], body: str) -> None:
+    url, state = wire
+    state.default = raw(body.encode())
+    detail = one(url, retries=0).detail
+    assert "[key]" in detail
+    assert KEY not in detail
 
 
 # -- scores -------------------------------------------------------------------------------

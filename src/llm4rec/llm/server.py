@@ -14,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any, cast
@@ -214,7 +215,8 @@ class ServerModel:
             return Outcome(failure="garbage", detail=f"{type(error).__name__}: {self._clean(str(error))}")
         self._reached = True
         if response.is_success:
-            return wire.decoded(response.content)
+            outcome = wire.decoded(response.content)
+            return replace(outcome, detail=self._clean(outcome.detail))
         return self._status(response.status_code, response.headers, response.text)
 
     def _status(self, status: int, headers: Mapping[str, str], text: str) -> Outcome:
