@@ -116,10 +116,9 @@ class LLMExplainer(Component[LLMExplainerConfig]):
             "cite": partial(load_prompt("explain/cite").text, **words),
             "attribute": partial(load_prompt("explain/attribute").text, **words),
         }
-        self._asks = partial(
-            load_prompt(f"explain/{'sentence' if c.mode == 'choose' else 'json'}", c.template).messages, **words
-        )
-        self._asks_again = partial(load_prompt("explain/repair").messages, json=c.mode == "json", **words)
+        kind = "sentence" if c.mode == "choose" else "json"
+        self._asks = partial(load_prompt(f"explain/{kind}", c.template).messages, **words)
+        self._asks_again = partial(load_prompt(f"explain/repair-{kind}").messages, **words)
         self._names: dict[str, likelihood.Names] = {}
         self._checker: Checker | None = None
 
@@ -288,9 +287,15 @@ class LLMExplainer(Component[LLMExplainerConfig]):
         return out
 
     def _repair(self, request: ChatRequest, draft: _Draft) -> ChatRequest:
-        """Return the question about a sentence that does not hold: the conversation, and what is wrong."""
+        """Return the question about a sentence that does not hold, with what is wrong in it.
+
+        A small model copies an answer that it is shown, so "choose" puts the question itself anew.
+        """
+        turns = self._asks_again(wrong=draft.wrong, **self._words(draft))
+        if self.config.mode == "choose":
+            return replace(request, messages=(*request.messages[:-1], *turns))
         said = Message("assistant", draft.answers[-1] or "(no answer)")
-        return replace(request, messages=(*request.messages, said, *self._asks_again(wrong=draft.wrong, **self._words(draft))))
+        return replace(request, messages=(*request.messages, said, *turns))
 
     def _judged(self, draft: _Draft, request: ChatRequest, reply: ChatReply) -> tuple[_Draft, Explanation | None]:
         """Return the explanation that a reply makes, or None with the failure in the draft."""

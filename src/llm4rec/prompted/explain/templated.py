@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Component, Config, Dataset, Explanation, Lists, Queries
+from llm4rec.core import Cases, Claim, Component, Config, Dataset, Explanation, Lists, Queries, Ragged, SpecError
 from llm4rec.prompted.explain.evidence import Evidence, Pairs, attribute_table, rarity
 from llm4rec.prompted.items import item_names
 
@@ -41,6 +41,8 @@ class EvidenceExplainerConfig(EvidenceConfig):
 
     cooccurrence: float = Field(default=1.0, ge=0.0)
     """Weight of the share of users that two items have in common beside that of their attributes."""
+    counts: bool = False
+    """Add how many items with the shared attribute the user has touched, where there are at least two."""
 
 
 class Sentences:
@@ -54,8 +56,11 @@ class Sentences:
     def __init__(self, names: list[str], thing: str, did: str) -> None:
         self._names, self._thing, self._did = names, thing, did
 
-    def write(self, evidence: Evidence) -> Explanation:
-        """Return the sentence of a piece of evidence; without any, no sentence and a failure."""
+    def write(self, evidence: Evidence, count: int | None = None) -> Explanation:
+        """Return the sentence of a piece of evidence; without any, no sentence and a failure.
+
+        A ``count`` of history items with the value is added to it.
+        """
         if evidence.cited is None and evidence.value is None:
             return Explanation(evidence.item, "", failure="no_evidence")
         title, tail = "", ""
@@ -68,10 +73,16 @@ class Sentences:
             head, tail = f'Because you {self._did} "{title}".', ""
         else:
             head, tail = f'Because you {self._did} "{title}", another ', f" {self._thing}."
+        more: tuple[Claim, ...] = ()
+        if value and count is not None:
+            tail = f"{tail.removesuffix('.')}; you have {self._did} {count} {value} {self._thing}s."
+            at = len(head) + len(value) + tail.rindex(f"{count} {value}")
+            span = (at, at + len(f"{count} {value}"))
+            more = (Claim("count", None, evidence.attribute, value, span, "count=", count),)
         start = head.find(f'"{title}"') + 1
         named = (start, start + len(title)) if title else None
         stated = (len(head), len(head) + len(value)) if value else None
-        return Explanation(evidence.item, head + value + tail, evidence.claims(named, stated))
+        return Explanation(evidence.item, head + value + tail, evidence.claims(named, stated) + more)
 
 
 def choose(
@@ -118,8 +129,8 @@ class EvidenceExplainer(Component[EvidenceExplainerConfig]):
     """Cites the history item that is nearest to the recommended one, and the rarest attribute they share.
 
     Nearness is the Jaccard index of the attribute values plus ``cooccurrence`` times the cosine of
-    the sets of users in the training part.  No language model: every sentence is true by
-    construction, and dull.
+    the sets of users in the training part; after :meth:`follow` it is the recommender's own.  No
+    language model: every sentence is true by construction, and dull.
     """
 
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> EvidenceExplainer:
@@ -132,16 +143,59 @@ class EvidenceExplainer(Component[EvidenceExplainerConfig]):
         touched = train.matrix().T.tocsr()
         norms = np.sqrt(np.maximum(np.diff(touched.indptr), 1))
         self.users_ = (sparse.diags_array(1 / norms) @ touched).tocsr().astype(np.float32)
+        self.near_ = np.empty((0, 0), np.float32)
+        self.factors_ = np.empty((0, 0), np.float32)
         return self
+
+    def follow(self, recommender: Component[Any]) -> EvidenceExplainer:
+        """Take nearness from a fitted recommender: what it weighs from one item to another, or its item vectors.
+
+        Read are what ``fit`` left: ``weights_`` ([n_items, n_items], from history item to recommended item:
+        ItemKNN, EASE) or ``item_factors_`` ([n_items, d], compared by cosine: ALS, BPR).
+
+        Raises:
+            SpecError: for a recommender that has neither.
+        """
+        n, state = len(self.names_), recommender.state()
+        weights, factors = state.get("weights_"), state.get("item_factors_")
+        if weights is not None and weights.shape == (n, n):
+            self.near_ = weights
+        elif factors is not None and len(factors) == n:
+            self.factors_ = factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-12)
+        else:
+            raise SpecError(
+                f"{type(recommender).__name__} has neither item weights nor item vectors for these items",
+                todo="follow an ItemKNN, EASE, ALS or BPR, or leave nearness to attributes and users",
+            )
+        return self
+
+    def _nearness(self, pairs: Pairs) -> NDArray[np.floating]:
+        """Return float[p], how near the two items of each pair are."""
+        if self.near_.shape[0]:
+            return np.asarray(self.near_[pairs.cited, pairs.item]).ravel()
+        if len(self.factors_):
+            return np.asarray(np.einsum("pf,pf->p", self.factors_[pairs.item], self.factors_[pairs.cited]))
+        together = np.asarray(self.users_[pairs.item].multiply(self.users_[pairs.cited]).sum(axis=1)).ravel()
+        return np.asarray(jaccard(pairs, self.attributes_) + self.config.cooccurrence * together)
 
     def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
         """Return one explanation for each listed item; ``failure = "no_evidence"`` where there is none."""
         c = self.config
         listed = lists.to_ragged()
         pairs = Pairs.of(queries, lists, c.history, self.attributes_)
-        together = np.asarray(self.users_[pairs.item].multiply(self.users_[pairs.cited]).sum(axis=1)).ravel()
-        weights = jaccard(pairs, self.attributes_) + c.cooccurrence * together
-        found = choose(pairs, listed.values, weights, self.attributes_, self.values_)
+        found = choose(pairs, listed.values, self._nearness(pairs), self.attributes_, self.values_)
         sentences = Sentences(self.names_, c.thing, c.did)
-        written = [sentences.write(evidence) for evidence in found]
+        counts = self._counts(found, queries, listed) if c.counts else [None] * len(found)
+        written = [sentences.write(evidence, count) for evidence, count in zip(found, counts, strict=True)]
         return [tuple(written[a:b]) for a, b in zip(listed.offsets[:-1], listed.offsets[1:], strict=True)]
+
+    def _counts(self, found: list[Evidence], queries: Queries, listed: Ragged) -> list[int | None]:
+        """Return how many different history items have the value of each piece of evidence; None below two."""
+        code = {(column, value): at for at, (column, value) in enumerate(self.values_)}
+        touched = [self.attributes_[np.unique(history)] for history in queries.history]
+        out: list[int | None] = []
+        for row, evidence in zip(listed.rows.tolist(), found, strict=True):
+            at = None if evidence.cited is None else code.get((evidence.attribute or "", evidence.value or ""))
+            n = 0 if at is None else int(touched[row][:, [at]].sum())
+            out.append(n if n > 1 else None)
+        return out
