@@ -15,6 +15,7 @@ from llm4rec.core import ModelError
 from llm4rec.llm import ChatModel, ChatRequest, Message, ScoreRequest
 from llm4rec.llm.inprocess import LocalModel
 from llm4rec.llm.pick import Pick
+from llm4rec.llm.prefix import BLOCK, Beginning
 from llm4rec.llm.weights import built_once, folder_sha256
 from tests.llm.tiny import make_tiny_llama
 
@@ -101,7 +102,9 @@ def test_probabilities_of_all_first_tokens_sum_to_one(model: LocalModel) -> None
 
     tokens = [(i,) for i in range(model._network.model.config.vocab_size)]
     with torch.inference_mode():
-        assert np.exp(model._network._packed([5, 6, 7], tokens)).sum() == pytest.approx(1, abs=1e-5)
+        assert np.exp(model._network._packed([5, 6, 7], tokens, Beginning(model._network.model, 64))).sum() == pytest.approx(
+            1, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -132,6 +135,115 @@ def test_no_figure_depends_on_the_number_of_cores(model: LocalModel) -> None:
     finally:
         torch.set_num_threads(threads)
     assert found[0] == found[1] == found[2]
+
+
+# -- beginnings that are shared -----------------------------------------------------------
+
+
+def orders(seed: int, n: int = 3) -> list[tuple[Message, ...]]:
+    """One instruction and history, the candidates in several orders, as rankers ask."""
+    rng = random.Random(seed)
+    history, candidates = "\n".join(titles(rng, 14)), titles(rng, 6)
+    said = f"Here are the movies that I watched, the oldest first:\n{history}\nCandidates:\n"
+    return [(Message("user", said + "\n".join(rng.sample(candidates, 6))),) for _ in range(n)]
+
+
+def computed(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every forward pass adds the number of tokens that it computes."""
+    model.chat([ChatRequest((Message("user", "x"),), max_tokens=1)])
+    model.score([ScoreRequest("x", (" y",))])
+    passes: list[int] = []
+    decoder = model._network.model.base_model
+    forward = decoder.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        passes.append(int(kwargs["input_ids"].numel()))  # type: ignore[attr-defined]
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", counted)
+    return passes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_shared_beginnings_change_no_figure(folder: Path, dtype: str) -> None:
+    model = LocalModel(folder, dtype=dtype, batch=4)  # type: ignore[arg-type]
+    turns = [t for seed in range(4) for t in orders(seed)]
+    assert min(len(model._network.tokens.of_prompt(t)) for t in turns) > BLOCK["cpu"]
+    asked = [ScoreRequest(t, ("A", "B C", " Alien")) for t in turns]
+    random.Random(0).shuffle(asked)
+    together = model.score(asked)
+    for request, reply in zip(asked, together, strict=True):
+        np.testing.assert_array_equal(model.score([request])[0].logprobs, reply.logprobs)
+        if dtype == "float32":
+            np.testing.assert_allclose(reply.logprobs, naive(model, request), atol=1e-3)
+    chats = [ChatRequest(t, max_tokens=6) for t in turns]
+    assert [model.chat([chat])[0].text for chat in chats] == [r.text for r in model.chat(chats)]
+
+
+def test_what_prompts_share_is_computed_once(model: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    passes = computed(model, monkeypatch)
+    turns = orders(0, n=5)
+    tokens = [model._network.tokens.of_prompt(t) for t in turns]
+    common = next(i for i, column in enumerate(zip(*tokens, strict=False)) if len(set(column)) > 1)
+    saved = common // BLOCK["cpu"] * BLOCK["cpu"]
+    assert saved >= BLOCK["cpu"]
+    threads = torch.get_num_threads()
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            passes.clear()
+            model.score([ScoreRequest(t, ("A",)) for t in turns])  # labels of one token take no pass of their own
+            assert sum(map(len, tokens)) - sum(passes) == (5 - cores) * saved
+    finally:
+        torch.set_num_threads(threads)
+    passes.clear()
+    model.chat([ChatRequest(t, max_tokens=1) for t in turns[:4]])
+    classes = len({-(-len(t) // 64) for t in tokens[:4]})
+    assert sum(map(len, tokens[:4])) - sum(passes) == (4 - classes) * saved
+
+
+@pytest.mark.parametrize("kind", ["all", "every other"])
+def test_windows_of_attention_are_kept_to(tmp_path: Path, kind: str) -> None:
+    """Layers that see only the last 24 positions: packed, in blocks and one by one, the scores agree."""
+    import torch
+    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    AutoTokenizer.from_pretrained(make_tiny_llama(tmp_path / "llama")).save_pretrained(tmp_path / "m")
+    sizes = {"vocab_size": 400, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512,
+             "initializer_range": 0.3, "sliding_window": 24, "eos_token_id": 2}  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "all":
+        MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(tmp_path / "m")
+    else:
+        config = Qwen2Config(**sizes, use_sliding_window=True, max_window_layers=1)
+        assert set(config.layer_types) == {"full_attention", "sliding_attention"}
+        Qwen2ForCausalLM(config).save_pretrained(tmp_path / "m")
+    model = LocalModel(tmp_path / "m", dtype="float32")
+    for request in (likelihoods(1), ScoreRequest(orders(2)[0], ("A", " Alien (1979)"))):
+        np.testing.assert_allclose(model.score([request])[0].logprobs, naive(model, request), atol=1e-3)
+    chat = ChatRequest(orders(3)[0], max_tokens=8)
+    assert model.chat([chat])[0].text == model._network.tokens.text(greedy(model, chat))
+    model._network._window = None
+    request = ScoreRequest(orders(2)[0], ("A", " Alien (1979)"))
+    assert abs(model.score([request])[0].logprobs - naive(model, request)).max() > 1e-2  # the window matters here
+
+
+def test_a_model_that_cannot_go_on_is_found_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import DynamicCache
+
+    model = LocalModel(folder, dtype="float32")
+    forward = model._network.model.forward
+
+    def forgets(*args: object, **kwargs: object) -> object:
+        return forward(*args, **kwargs | ({"past_key_values": DynamicCache()} if kwargs.get("use_cache") else {}))
+
+    monkeypatch.setattr(model._network.model, "forward", forgets)
+    for call in (lambda: model.score([ScoreRequest("a", ("b",))]), lambda: model.chat(chats(1))):
+        with pytest.raises(ModelError, match="does not go on from keys and values"):
+            call()
 
 
 def test_the_prompt_matters_and_neighbours_do_not(model: LocalModel) -> None:

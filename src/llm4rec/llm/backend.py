@@ -69,6 +69,7 @@ def open_chat_model(
             device=config.device,
             batch=config.batch,
             pack=config.batch_tokens,
+            adapter=config.adapter,
         )
     fixed = {k: v for k, v in (("temperature", config.temperature), ("max_tokens", config.max_tokens)) if v is not None}
     return _Fixed(model, fixed) if fixed else model

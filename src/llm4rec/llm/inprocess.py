@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from llm4rec.core import ModelError
+from llm4rec.llm.adapter import adapter_sha256
 from llm4rec.llm.config import Device, Dtype
 from llm4rec.llm.local import Network, convert_gguf, gpu_present
 from llm4rec.llm.structured import answered, schema_instruction
@@ -42,6 +43,8 @@ class LocalModel:
         device: ``auto`` is the GPU if there is one.
         batch: rows decoded together.
         pack: upper bound of tokens in one packed sequence beyond the prompt.
+        adapter: folder of a LoRA adapter that peft wrote (``adapter_config.json`` and
+            ``adapter_model.safetensors``), merged into the weights; part of name and identity.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LocalModel:
         device: Device = "auto",
         batch: int = 16,
         pack: int = 768,
+        adapter: Path | str | None = None,
     ) -> None:
         self.source, self.cache, self.revision = source, cache, revision
         self.dtype, self.device, self.batch, self.pack = dtype, device, batch, pack
@@ -64,6 +68,10 @@ class LocalModel:
         self._weights = weights
         path = self._path or Path(source)
         self.name = name or (path.stem if path.suffix == ".gguf" else path.name if self._path else str(source))
+        self.adapter = None if adapter is None else Path(adapter).expanduser()
+        if self.adapter is not None:
+            adapter_sha256(self.adapter)  # what is missing is told now, not after hours
+            self.name += f"+{self.adapter.resolve().name}"
         self.chunk = 2 * batch
         if path.suffix == ".gguf" and cache is None:
             raise ModelError("a GGUF file needs a folder to be converted into", where=str(source))
@@ -79,12 +87,17 @@ class LocalModel:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Name, weights and precision as asked for.
+        """Name, weights, adapter and precision as asked for.
 
         ``dtype: auto`` stands as it is, so that a stored run replays on another processor; name
         the precision where it must be one and the same.
         """
-        return {"backend": "local", "model": self.name, "weights": self._fingerprint, "dtype": self.dtype}
+        known = {"backend": "local", "model": self.name, "weights": self._fingerprint, "dtype": self.dtype}
+        return known if self._adapted is None else {**known, "adapter": self._adapted}
+
+    @cached_property
+    def _adapted(self) -> str | None:
+        return None if self.adapter is None else adapter_sha256(self.adapter)
 
     @property
     def precision(self) -> str:
@@ -120,6 +133,7 @@ class LocalModel:
                 revision=self.revision if self._path is None else None,
                 batch=self.batch,
                 pack=self.pack,
+                adapter=self.adapter,
             )
         except ModelError:
             raise

@@ -1,8 +1,14 @@
-"""Many continuations of one prompt as one sequence: which tokens, at which positions, seeing what.
+"""What is computed once: continuations of one prompt in one sequence, and the blocks that prompts share.
 
 ``prompt + continuation + continuation + ...``: positions restart after the prompt, and each token
 of a continuation sees the prompt and its own continuation up to itself.  A continuation's last
 token predicts nothing that is asked, so it is left out.
+
+A prompt is computed in blocks of a fixed number of tokens and a rest.  The keys and values of a
+block depend on the tokens up to its end alone, and it is always computed in the same shape, so
+prompts that begin alike can take over each other's blocks and get the same figures bit for bit
+(Kwon et al., "Efficient memory management for large language model serving with PagedAttention",
+SOSP 2023, arXiv 2309.06180, share blocks between requests).
 """
 
 from __future__ import annotations
@@ -12,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+_CUTS = 4  # runs for each core, where prompts share nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,18 @@ class Pack:
         """Return int64[own + c], positions in a pass over ``own`` of the prompt's ``n`` tokens and the pack."""
         return np.concatenate([np.arange(n - own, n), n + self.step])
 
-    def sees(self, n: int, own: int) -> NDArray[np.bool_]:
-        """Return bool[own + c, n + c]: which of prompt and pack each token of the pass may see."""
+    def sees(self, n: int, own: int, window: int | None = None) -> NDArray[np.bool_]:
+        """Return bool[own + c, n + c]: which of prompt and pack each token of the pass may see.
+
+        ``window``: of a model whose tokens see only so many positions, their own included.
+        """
         c = len(self.tokens)
         sees = np.zeros((own + c, n + c), dtype=bool)
         sees[:own, :n] = np.tri(own, n, n - own, dtype=bool)
         sees[own:, :n] = True
         sees[own:, n:] = (self.owner[:, None] == self.owner[None]) & (self.step[:, None] >= self.step[None])
+        if window is not None:
+            sees &= self.positions(n, own)[:, None] - self.positions(n, n)[None] < window
         return sees
 
 
@@ -75,3 +88,41 @@ def packs(continuations: Sequence[Sequence[int]], room: int) -> list[Pack]:
         rows[-1].append(i)
         left -= length
     return [Pack.of(continuations, part) for part in rows if part]
+
+
+def whole(prompt: Sequence[int], block: int) -> int:
+    """Return how many of a prompt's tokens lie in whole blocks; at least one token is always left over."""
+    return max(0, len(prompt) - 1) // block * block
+
+
+def shared(one: Sequence[int], other: Sequence[int], block: int) -> int:
+    """Return how many tokens two prompts have in common at their beginning, in blocks that are whole in both."""
+    n = min(whole(one, block), whole(other, block))
+    return next((at for at in range(0, n, block) if one[at : at + block] != other[at : at + block]), n)
+
+
+def runs(prompts: Sequence[Sequence[int]], weights: Sequence[int], cores: int, block: int) -> list[list[int]]:
+    """Return the places of prompts in runs: within a run, one after the other shares as much as can be.
+
+    Prompts stand in order of their tokens, so those that begin alike are neighbours.  A group that
+    shares blocks stays together unless it is more than a core's part of all work; between groups
+    there are more cuts, so that the cores end at about the same time.
+
+    Args:
+        prompts: tokens of each, as lists or tuples alike.
+        weights: tokens that each prompt takes in all.
+        cores: runs that are worked on side by side.
+        block: tokens in a block.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: tuple(prompts[i]))
+    part = sum(weights) / max(1, cores)
+    found: list[list[int]] = []
+    load = np.inf
+    for before, i in zip([None, *order], order, strict=False):
+        apart = before is None or not shared(prompts[before], prompts[i], block)
+        if load >= (part / _CUTS if apart else part):
+            found.append([])
+            load = 0.0
+        found[-1].append(i)
+        load += weights[i]
+    return found
