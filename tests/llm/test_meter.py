@@ -62,6 +62,14 @@ def test_scores_are_counted() -> None:
     assert metered.tally == Tally(calls=2, tokens_in=3, unreported=1, failures={"unreachable": 1})
 
 
+def test_what_was_not_asked_is_a_failure_and_no_call() -> None:
+    answers = [reply(), ChatReply("", failure="not_asked", usage=Usage(0, 0))]
+    metered = Metered(ScriptedModel(answers), PRICE)
+    metered.chat([ask("a"), ask("b")])
+    assert (metered.tally.calls, metered.tally.failures) == (1, {"not_asked": 1})
+    assert metered.tally.paid(PRICE) == pytest.approx(200e-6)  # known: nobody was asked, so nothing was paid
+
+
 def test_money_is_unknown_where_price_or_tokens_are() -> None:
     tally = Tally(calls=2, tokens_in=5, unreported=1)
     assert tally.paid(None) is None

@@ -20,7 +20,7 @@ class Tally:
     """Sums over model calls; two of them can be subtracted and added.
 
     Attributes:
-        calls: calls that reached the model.
+        calls: calls that reached the model (those that failed too; not those that were ``not_asked``).
         cached: calls that the store answered.
         tokens_in, tokens_out: of the calls that reached the model, as reported.
         cached_in, cached_out: tokens that the store's answers once took.
@@ -112,7 +112,7 @@ class Metered:
         for reply in replies:
             tokens_in, tokens_out = reply.usage.tokens_in or 0, reply.usage.tokens_out or 0
             total += Tally(
-                calls=int(not reply.cached),
+                calls=int(not reply.cached and reply.failure != "not_asked"),
                 cached=int(reply.cached),
                 tokens_in=0 if reply.cached else tokens_in,
                 tokens_out=0 if reply.cached else tokens_out,

@@ -219,7 +219,7 @@ class Store:
                 values = [(r.key, r.kind, r.model, r.request, r.reply, int(r.transient), r.created) for r in rows]
                 written = self._db.executemany(_LAST_WINS if replacing else _FIRST_WINS, values).rowcount
                 self._db.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:  # Ctrl-C too must leave no transaction open
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
