@@ -61,18 +61,27 @@ def run(
     out: Out = None,
     replay: Annotated[bool, typer.Option("--replay", help="Answer LLM calls from the run's store alone.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Ask the LLM again, whatever the store holds.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask nobody: estimate the LLM's calls, tokens, money and time.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run an experiment; the same command continues one that was stopped."""
-    if replay and refresh:
-        raise typer.BadParameter("--replay and --refresh exclude each other")
-    from llm4rec.app.terminal import narrator, print_leaderboard
+    if replay + refresh + dry_run > 1:
+        raise typer.BadParameter("--replay, --refresh and --dry-run exclude each other")
+    from llm4rec.app.terminal import narrator, print_estimate, print_leaderboard
     from llm4rec.experiment.spec import read_spec
 
     resolved = read_spec(spec)
     out = out or Path("runs") / resolved.experiment.name
     with narrator(quiet) as tell:
         tell("loading libraries ...")
+        if dry_run:
+            from llm4rec.experiment.estimate import estimate
+
+            found = estimate(resolved, out, tell=tell)
+            print_estimate(*found)
+            return
         from llm4rec.experiment.run import run as run_experiment
 
         report = run_experiment(resolved, out, mode="replay" if replay else "refresh" if refresh else "use", tell=tell)

@@ -19,6 +19,8 @@ from llm4rec.app.doctor import Finding
 from llm4rec.core import RunError
 from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
+from llm4rec.experiment.estimate import Row as Asked
+from llm4rec.llm import Estimate
 
 #: Control characters, and those that turn the direction of writing.
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
@@ -126,6 +128,37 @@ def _decimal(value: float) -> str:
 def _plain(text: str) -> str:
     """Return one line without what a terminal obeys: titles and answers are anybody's text."""
     return " ".join(_OBEYED.sub(" ", text).split())
+
+
+def print_estimate(rows: Sequence[Asked], stand_ins: Sequence[str]) -> None:
+    """Print what a run would ask its language models."""
+    console = _console()
+    if not rows:
+        console.print("no system asks a language model")
+        return
+    table = _table()
+    for column in ("system", "model"):
+        table.add_column(column, overflow="fold")
+    for column in ("calls", "stored", "tokens in", "tokens out", "at most", "US$", "at most US$", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+
+    def line(system: str, llm: str, e: Estimate, usd: float | None, most: float | None) -> None:
+        cells = [f"{e.calls:,}", f"{e.cached:,}", f"{e.tokens_in:,}", f"{e.tokens_out:,}", f"{e.most_in + e.most_out:,}"]
+        money = ["unknown" if x is None else f"{x:.2f}" for x in (usd, most)]
+        taken = "unknown" if e.seconds is None else f"{e.seconds:,.0f} s"
+        table.add_row(Text(_plain(system)), Text(_plain(llm)), *cells, *money, taken)
+
+    for row in rows:
+        line(row.system, row.llm, row.estimate, row.usd, row.most_usd)
+    if len(rows) > 1:
+        known = [[m for m in money if m is not None] for money in ([r.usd for r in rows], [r.most_usd for r in rows])]
+        sums = [sum(m) if len(m) == len(rows) else None for m in known]
+        line("all", "", sum((row.estimate for row in rows[1:]), rows[0].estimate), *sums)
+    console.print(table)
+    if stand_ins:
+        names = ", ".join(_plain(name) for name in stand_ins)
+        console.print(Text(f"not fitted yet, popularity stood in: {names}", "dim"))
+    console.print(Text("calls and tokens are estimates; nothing was asked, and nothing was written", "dim"))
 
 
 def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:

@@ -78,6 +78,7 @@ def describe_environment(spec: Spec, split: Split, resources: RunResources, star
         "protocol": spec.protocol.title,
         "assets": {name: dict(ASSETS[name].members) for name in sorted(set(ASSETS) & used)},
         "llms": {name: {"name": model.name, **model.identity} for name, model in resources.models().items()},
+        "abilities": resources.abilities(),
         "git": _commit(),
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "finished": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -24,27 +23,18 @@ from markupsafe import Markup
 
 from llm4rec.core.columns import CASE, SYSTEM
 from llm4rec.core.errors import RunError
-from llm4rec.experiment.report_cases import collect, embed_cases, scan
-from llm4rec.experiment.report_findings import ALPHA, METRIC_NAMES, findings, named
+from llm4rec.experiment.report_cases import collect, embed_cases, same_explained, scan
+from llm4rec.experiment.report_contamination import contamination
+from llm4rec.experiment.report_explanations import additions
+from llm4rec.experiment.report_explanations import columns as explanation_columns
+from llm4rec.experiment.report_files import figures, mapping, number, numbers, read_json, read_toml
+from llm4rec.experiment.report_findings import ALPHA, findings
+from llm4rec.experiment.report_rankers import diagnoses
+from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
 
 SCRIPTS: Final = ("dom.js", "leaderboard.js", "charts.js", "cases.js", "page.js")
 #: Keys of a system's table in the spec that say that it reads text.
 TEXT_KEYS: Final = frozenset({"encoder", "llm"})
-
-
-DEFINITIONS: Final[Mapping[str, str]] = {
-    "ndcg": "Discounted gain of the truth's ranks, 1/log2(rank + 1) over the first k, divided by that of a perfect list.",
-    "recall": "Share of a case's true items among its first k. With one true item a case, equal to Hit.",
-    "hit": "Share of cases with at least one true item among the first k.",
-    "mrr": "1/rank of the first true item, 0 where it is not among the first k.",
-    "map": "Precision at the ranks of the true items among the first k, over the lesser of k and their number.",
-    "precision": "Share of the first k items that are true.",
-    "coverage": "Share of the catalogue that appears in at least one list's first k. It grows with the number of lists.",
-    "gini": "How unevenly recommendations fall on the catalogue: 0 all items alike, near 1 a few items alone.",
-    "novelty": "Mean self-information of the shown items, -log2 of their share of training events, in bits.",
-    "diversity": "One less the mean cosine of the pairs of items within a list, over their attributes (genres, tags).",
-    "popularity": "Mean popularity percentile of the shown items, 0 to 1; .5 for a random list. High means popularity bias.",
-}
 
 
 def write_report(run: Path) -> Path:
@@ -55,15 +45,17 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     if not run.is_dir():
         raise RunError("no such run directory", where=str(run))
-    spec_text, spec = _spec(run)
-    environment = _table(run, "environment.json")
-    summary = _table(run, "summary.json")
+    spec_text, spec = read_toml(run / "spec.toml")
+    environment = read_json(run / "environment.json")
+    summary = read_json(run / "summary.json")
     if not summary:
         raise RunError("holds no system", where=str(run / "summary.json"), todo="run the experiment again")
     systems = [_system(run, name, row, spec, environment) for name, row in summary.items()]
     order = {s["name"]: [stage["stage"] for stage in s["stages"]] for s in systems}
     embedded = embed_cases(run, order, _sample(run, [s["name"] for s in systems if s["sampled"]]))
-    head = _mapping(spec.get("experiment"))
+    explained = [s for s in systems if s["explanation"]]
+    known = contamination(run, _model_names(environment), systems)
+    head = mapping(spec.get("experiment"))
     primary = _primary(head, systems)
     data = {
         "run": str(head.get("name") or run.name),
@@ -73,6 +65,11 @@ def write_report(run: Path) -> Path:
         "alpha": ALPHA,
         "protocol": str(environment.get("protocol") or "not recorded"),
         "systems": systems,
+        "explained": {
+            "columns": explanation_columns(explained),
+            "same_cases": same_explained(run, [s["name"] for s in explained]),
+        },
+        "contamination": known,
         **embedded,
     }
     page = _render({
@@ -84,7 +81,7 @@ def write_report(run: Path) -> Path:
         "systems": systems,
         "primary": primary,
         "facts": _facts(environment, embedded["all"]),
-        "findings": findings(systems, primary),
+        "findings": findings(systems, primary, known),
         "rules": flat(environment.get("split") or {}),
         "everything": flat(environment),
         "definitions": [(METRIC_NAMES[name], text) for name, text in DEFINITIONS.items()],
@@ -101,35 +98,6 @@ def write_report(run: Path) -> Path:
 
 
 # -- reading ------------------------------------------------------------------------------
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        todo = "run the experiment again, it continues where it stopped"
-        raise RunError("file is missing", where=str(path), todo=todo) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot be read ({error})", where=str(path), todo="run the experiment again") from None
-
-
-def _spec(run: Path) -> tuple[str, dict[str, Any]]:
-    text = _text(run / "spec.toml")
-    try:
-        return text, tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RunError(f"is not TOML ({error})", where=str(run / "spec.toml")) from None
-
-
-def _table(run: Path, name: str) -> dict[str, Any]:
-    text = _text(run / name)
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise RunError(f"is not JSON ({error})", where=str(run / name), todo="run the experiment again") from None
-    if not isinstance(value, dict):
-        raise RunError("is no JSON object", where=str(run / name), todo="run the experiment again")
-    return value
-
-
 def _sample(run: Path, sampled: Sequence[str]) -> list[int]:
     """Cases that the sampled systems answered: the LLM sample."""
     if not sampled:
@@ -137,29 +105,6 @@ def _sample(run: Path, sampled: Sequence[str]) -> list[int]:
         return []
     frame = scan(run, "results").filter(pl.col(SYSTEM).is_in(list(sampled))).select(pl.col(CASE).unique().sort())
     return collect(run, "results", frame)[CASE].to_list()
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return value if real else None
-
-
-def _figures(value: Any) -> dict[str, dict[str, float | None]]:
-    """Metrics by name, each with mean, low, high and n, whatever is missing set to None."""
-    out = {}
-    for name, figure in _mapping(value).items():
-        parts = figure if isinstance(figure, Mapping) else {"mean": figure}
-        if _number(parts.get("mean")) is not None:
-            out[name] = {part: _number(parts.get(part)) for part in ("mean", "low", "high", "n")}
-    return out
-
-
-def _numbers(value: Any) -> dict[str, float]:
-    return {str(k): v for k, v in _mapping(value).items() if _number(v) is not None}
 
 
 def _reads_text(table: Any, tables: Mapping[str, Any], depth: int = 0) -> bool:
@@ -175,12 +120,12 @@ def _system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environment
     """One system's part of the summary with every field present, None or empty where unknown."""
     if not isinstance(row, Mapping):
         raise RunError(f"{name} is no JSON object", where=str(run / "summary.json"), todo="run the experiment again")
-    tables = _mapping(spec.get("systems"))
-    figures, sample = _figures(row.get("metrics")), _mapping(row.get("sample"))
+    tables = mapping(spec.get("systems"))
+    metrics, sample = figures(row.get("metrics")), mapping(row.get("sample"))
     sampled = bool(row.get("sampled"))
-    llm, weights = _mapping(row.get("llm")), _mapping(_mapping(row.get("facts")).get("weights"))
+    llm, weights = mapping(row.get("llm")), mapping(mapping(row.get("facts")).get("weights"))
     uses_llm = bool(row.get("uses_llm"))
-    table = {k: v for k, v in _mapping(tables.get(name)).items() if k not in ("label", "note", "description", "component")}
+    table = {k: v for k, v in mapping(tables.get(name)).items() if k not in ("label", "note", "description", "component")}
     return {
         "name": name,
         "label": str(row.get("label") or name),
@@ -191,50 +136,59 @@ def _system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environment
         "control": bool(row.get("control")),
         "note": str(row.get("note") or ""),
         "models": _models(row.get("llm_names"), environment),
+        "llm_names": [n for n in row.get("llm_names") or [] if isinstance(n, str)],
         "sampled": sampled,
         "seeds": [s for s in row.get("seeds") or [] if isinstance(s, int)],
-        "cases": _number(row.get("cases")),
+        "cases": number(row.get("cases")),
         "metrics": {
-            "all": {} if sampled else figures,
-            "sample": _figures(sample.get("metrics")) or (figures if sampled else {}),
+            "all": {} if sampled else metrics,
+            "sample": figures(sample.get("metrics")) or (metrics if sampled else {}),
         },
-        "seed_deviation": _numbers(row.get("seed_deviation")),
+        "seed_deviation": numbers(row.get("seed_deviation")),
         "slices": {
-            str(k): {"n": _number(_mapping(v).get("n")), "metrics": _figures(_mapping(v).get("metrics"))}
-            for k, v in _mapping(row.get("slices")).items()
+            str(k): {"n": number(mapping(v).get("n")), "metrics": figures(mapping(v).get("metrics"))}
+            for k, v in mapping(row.get("slices")).items()
         },
-        "beyond": _numbers(row.get("beyond")),
-        **{k: _number(row.get(k)) for k in ("fit_seconds", "serve_seconds", "ms_per_query", "parameters")},
-        "cost": {k: _number(llm.get(k)) for k in ("calls", "cached", "tokens_in", "tokens_out", "usd")},
-        "failures": _numbers(row.get("failures")),
+        "beyond": numbers(row.get("beyond")),
+        **{k: number(row.get(k)) for k in ("fit_seconds", "serve_seconds", "ms_per_query", "parameters")},
+        "cost": {k: number(llm.get(k)) for k in ("calls", "cached", "tokens_in", "tokens_out", "usd")},
+        "failures": numbers(row.get("failures")),
         "stages": [
             {
                 "stage": str(s.get("stage") or "?"),
                 "kind": str(s.get("kind") or str(s.get("stage") or "").partition(":")[0]),
-                "depth": _number(s.get("depth")),
-                "given": _number(s.get("given")) or _number(table.get("depth")),
-                "weight": _number(weights.get(str(s.get("stage") or "").partition(":")[2])),
-                "metrics": {k: f["mean"] for k, f in _figures(s.get("metrics")).items()},
+                "depth": number(s.get("depth")),
+                "given": number(s.get("given")) or number(table.get("depth")),
+                "weight": number(weights.get(str(s.get("stage") or "").partition(":")[2])),
+                "metrics": {k: f["mean"] for k, f in figures(s.get("metrics")).items()},
             }
             for s in row.get("stages") or []
             if isinstance(s, Mapping)
         ],
+        "diagnosis": diagnoses(row.get("diagnosis")),
+        "explanation": figures(row.get("explanation")),
+        "additions": additions(row.get("additions")),
         "versus": {
             str(k): {
                 "metric": str(v.get("metric") or ""),
-                **{p: _number(v.get(p)) for p in ("n", "difference", "low", "high", "p", "p_holm")},
+                **{p: number(v.get(p)) for p in ("n", "difference", "low", "high", "p", "p_holm")},
             }
-            for k, v in _mapping(row.get("versus")).items()
-            if isinstance(v, Mapping) and _number(v.get("difference")) is not None
+            for k, v in mapping(row.get("versus")).items()
+            if isinstance(v, Mapping) and number(v.get("difference")) is not None
         },
     }
 
 
+def _model_names(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Language models by their name in the spec: the model's own."""
+    known = {name: mapping(m) for name, m in mapping(environment.get("llms")).items()}
+    return {name: str(m.get("name") or m.get("model") or name) for name, m in known.items()}
+
+
 def _models(names: Any, environment: Mapping[str, Any]) -> str:
     """Names of a system's language models, with a word of warning where a model is the small embedded one."""
-    known = _mapping(environment.get("llms"))
-    found = [_mapping(known.get(n)) for n in names or [] if isinstance(n, str)]
-    labels = [str(m.get("name") or m.get("model") or n) for m, n in zip(found, names or [], strict=False)]
+    known = _model_names(environment)
+    labels = [known.get(n, n) for n in names or [] if isinstance(n, str)]
     small = any("smollm2-135m" in label.lower() for label in labels)
     return ", ".join(dict.fromkeys(labels)) + (": small model, weak at ranking" if small else "")
 
@@ -270,17 +224,17 @@ def flat(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 def _facts(environment: Mapping[str, Any], cases: int) -> list[tuple[str, str, str]]:
     """What was compared on what: (name, value, small print) for the head of the page."""
-    data, split = _mapping(environment.get("dataset")), _mapping(environment.get("split"))
+    data, split = mapping(environment.get("dataset")), mapping(environment.get("split"))
     kinds = ("users", "items", "events", "training_events")
-    size = [f"{data[k]:,} {k.replace('_', ' ')}" for k in kinds if _number(data.get(k)) is not None]
-    machine = _mapping(environment.get("machine"))
+    size = [f"{data[k]:,} {k.replace('_', ' ')}" for k in kinds if number(data.get(k)) is not None]
+    machine = mapping(environment.get("machine"))
     units = {"cores": "{:.0f} cores", "memory_gib": "{:.0f} GiB", "memory_gb": "{:.0f} GB"}
     plain = {k: v for k, v in machine.items() if isinstance(v, (str, int, float)) and not isinstance(v, bool) and v != ""}
     parts = [units.get(k, "{}").format(v) for k, v in plain.items()]
     started = str(environment.get("finished") or environment.get("started") or "")
-    rules = _mapping(split.get("rules"))
-    kind = str((_mapping(rules.get("split")) or rules).get("kind") or "")
-    tied = _number(_mapping(rules.get("test")).get("tied_cases"))
+    rules = mapping(split.get("rules"))
+    kind = str((mapping(rules.get("split")) or rules).get("kind") or "")
+    tied = number(mapping(rules.get("test")).get("tied_cases"))
     kind += "" if tied is None else f", {tied:,} with a tie in time for the last place"
     return [
         ("Data", str(data.get("name") or "unknown"), ", ".join(size) or "size not recorded"),

@@ -19,6 +19,8 @@ import polars as pl
 
 from llm4rec.core.columns import CASE, ITEM, RANK, SCORE, SEED, SLICES, STAGE, SYSTEM, TIME, TRUTH, USER
 from llm4rec.core.errors import RunError
+from llm4rec.experiment.report_explanations import marked
+from llm4rec.experiment.report_files import entries, mapping, number
 
 #: Cases of the LLM sample, and other cases, that a page carries at most.
 SAMPLE_CASES: Final = 300
@@ -31,6 +33,9 @@ CASE_BYTES: Final = 3_200_000
 TEXT_BYTES: Final = 1_600_000
 TEXT_LENGTH: Final = 6_000
 TITLE_LENGTH: Final = 160
+
+#: What is told of a claim, as text.
+CLAIM: Final = ("kind", "attribute", "operator", "value", "outcome")
 
 COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "cases": frozenset({CASE, USER, TRUTH, TIME}),
@@ -154,15 +159,22 @@ class _Embedding:
     def profile(self, row: Mapping[str, Any]) -> list[int | None]:
         return [self.stages.add(row[STAGE], row[STAGE]), self.text(row["profile"])]
 
+    def claim(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        texts = {k: None if given.get(k) is None else str(given[k]) for k in CLAIM}
+        item = None if given.get("item") is None else self.item(given["item"])
+        return texts | {"item": item, "count": number(given.get("count"))}
+
     def explanation(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """One explanation: its sentence in stretches marked by what code found in them, and its claims with their outcomes."""
+        claims = [mapping(c) for c in entries(row.get("claims"))]
+        sentence, missing = marked(str(row.get("sentence") or ""), claims, entries(row.get("unsupported")))
         return {
             "rank": row[RANK],
             "item": self.item(row[ITEM]),
-            "sentence": row.get("sentence") or "",
-            "claims": [
-                [c["kind"], None if c.get("item") is None else self.item(c["item"]), c.get("attribute"), c.get("value")]
-                for c in row.get("claims") or []
-            ],
+            "sentence": sentence,
+            "unsupported": missing,
+            "claims": [self.claim(c) for c in claims],
+            "fidelity": number(row.get("fidelity")),
             "failure": row.get("failure"),
             "prompt": self.text(row.get("prompt")),
             "answer": self.text(row.get("answer")),
@@ -283,3 +295,10 @@ def _by_case(run: Path, name: str, wanted: pl.Expr, seeds: Mapping[str, int]) ->
         if row[SEED] == seeds.get(row[SYSTEM], row[SEED]):
             found[row[CASE]].append(row)
     return found
+
+
+def same_explained(run: Path, systems: Sequence[str]) -> bool:
+    """Did all these systems explain the very same cases?"""
+    frame = scan(run, "explanations").filter(pl.col(SYSTEM).is_in(list(systems)))
+    cases = collect(run, "explanations", frame.group_by(SYSTEM).agg(pl.col(CASE).unique().sort()))[CASE]
+    return len(set(map(tuple, cases.to_list()))) <= 1

@@ -9,19 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from llm4rec.experiment.report_rankers import use_of_history
+from llm4rec.experiment.report_words import named, signed
+
 #: Two-sided level at which a corrected difference counts.
 ALPHA: Final = 0.05
-
-METRIC_NAMES: Final[Mapping[str, str]] = {
-    "ndcg": "nDCG", "recall": "Recall", "hit": "Hit", "mrr": "MRR", "map": "MAP", "precision": "Precision",
-    "coverage": "Coverage", "gini": "Gini", "novelty": "Novelty", "diversity": "Diversity", "popularity": "Popularity",
-}  # fmt: skip
-
-
-def named(metric: str) -> str:
-    """``nDCG@10`` for ``ndcg@10``."""
-    name, at, k = metric.partition("@")
-    return f"{METRIC_NAMES.get(name, name)}{at}{k}"
 
 
 def paired(a: Mapping[str, Any], b: Mapping[str, Any], metric: str) -> dict[str, Any] | None:
@@ -50,8 +42,14 @@ def _best(systems: Sequence[Mapping[str, Any]], part: str, metric: str) -> Mappi
     return max(able, key=lambda s: s["metrics"][part][metric]["mean"], default=None)
 
 
-def findings(systems: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """The key findings, computed from the figures: question, answer, detail and the interval behind it."""
+def findings(
+    systems: Sequence[Mapping[str, Any]], metric: str, contamination: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The key findings, computed from the figures: question, answer, detail and the interval behind it.
+
+    Whether rankers use the history, and whether models know the data by heart, is said where it
+    speaks against them.
+    """
     part = "all" if any(metric in s["metrics"]["all"] for s in systems) else "sample"
     plain = _best([s for s in systems if not s["text"]], part, metric)
     out = []
@@ -74,7 +72,45 @@ def findings(systems: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str
         out.append(_question("Does the LLM help?", llm, other, within, metric, "system with an LLM", "without an LLM"))
     if llm:
         out.append(_price(llm, other))
-    return out
+    return [*out, *_unread_history(systems), *_known_by_heart(contamination)]
+
+
+def _unread_history(systems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The finding about rankers to which another user's history is as good as the true one, if there are any."""
+    judged = [
+        (s["label"], use_of_history(stage["history"]["fake"], "fake", stage["history"]["metric"]), stage["history"])
+        for s in systems
+        for stage in s["diagnosis"]
+        if stage["history"] is not None and stage["history"]["fake"] is not None
+    ]
+    found = [one for one in judged if one[1][0] != "used"]
+    if not found:
+        return []
+    answer = "Not shown" if any(word == "unseen" for _, (word, _), _ in found) else "No"
+    if len(found) < len(judged):
+        answer = f"{answer} for {len(found)} of {len(judged)}"
+    label, (_, sentence), history = found[0]
+    others = [name for name, _, _ in found[1:]]
+    gain = history["fake"]["gain"]
+    return [{
+        "question": "Do the LLM rankers use the history?", "answer": answer,
+        "detail": f"{label}: {sentence}" + (f" The same holds for {_listed(others)}." if others else ""),
+        "interval": gain, "sure": gain["low"] is not None and gain["high"] is not None and not gain["low"] <= 0 <= gain["high"],
+        "number": f"{signed(gain['difference'])} {history['metric']}",
+    }]  # fmt: skip
+
+
+def _known_by_heart(contamination: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The finding about models that know the public files, if there are any; facts of the world are no contamination."""
+    found = [one for one in contamination if one["by_heart"]]
+    if not found:
+        return []
+    others = [one["model"] for one in found[1:]]
+    detail = f"{found[0]['model']}: {found[0]['verdict']}. " + (f"The same holds for {_listed(others)}. " if others else "")
+    return [{
+        "question": "Does the LLM know the data by heart?", "answer": "Yes", "interval": None,
+        "detail": f"{detail}What it remembers is no skill in ranking.",
+    }]  # fmt: skip
 
 
 def _question(
@@ -96,7 +132,7 @@ def _question(
     detail += f", on {n}" + ("." if p is None else f": p {_p(p)} after Holm.")
     return {
         "question": question, "answer": answer, "detail": detail, "interval": difference,
-        "number": f"{difference['difference']:+.4f} {named(metric)}".replace("-", "−"), "sure": clear(difference),
+        "number": f"{signed(difference['difference'])} {named(metric)}", "sure": clear(difference),
     }  # fmt: skip
 
 

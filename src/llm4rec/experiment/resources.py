@@ -4,14 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llm4rec.assets import ASSETS, fetch, folder, home
 from llm4rec.core import SpecError, did_you_mean
 from llm4rec.features.encoders import Encoder, EncoderConfig, open_encoder
-from llm4rec.llm import ChatModel, LLMConfig, Metered, Mode, Store, Stored, Tally, open_chat_model
+from llm4rec.llm import (
+    Budget,
+    BudgetConfig,
+    Budgeted,
+    ChatModel,
+    DryRun,
+    Estimate,
+    LLMConfig,
+    Metered,
+    Mode,
+    Store,
+    Stored,
+    Tally,
+    open_chat_model,
+    probe,
+)
 
 T = TypeVar("T")
+
+
+class _Encoders:
+    """The encoders of a run, by name, behind the cache of vectors."""
+
+    def __init__(self, tables: Mapping[str, EncoderConfig]) -> None:
+        self._tables = tables
+        self._open: dict[str, Encoder] = {}
+
+    def __call__(self, name: str) -> Encoder:
+        if name not in self._open:
+            self._open[name] = open_encoder(_table(self._tables, "encoder", name))
+        return self._open[name]
 
 
 class RunResources:
@@ -21,29 +49,31 @@ class RunResources:
         llms, encoders: the tables, by name.
         store: file of the model calls; made if it is not there.
         mode: of the store.
+        budget: what the models may take together.
     """
 
     def __init__(
-        self, llms: Mapping[str, LLMConfig], encoders: Mapping[str, EncoderConfig], store: Path, mode: Mode = "use"
+        self,
+        llms: Mapping[str, LLMConfig],
+        encoders: Mapping[str, EncoderConfig],
+        store: Path,
+        mode: Mode = "use",
+        budget: BudgetConfig | None = None,
     ) -> None:
-        self._llm_tables, self._encoder_tables, self.mode = llms, encoders, mode
+        self._llm_tables, self.encoder, self.mode = llms, _Encoders(encoders), mode
         self._store = Store(store)
+        self._budget = None if budget is None else Budget(budget)
         self._llms: dict[str, Metered] = {}
-        self._encoders: dict[str, Encoder] = {}
 
     def llm(self, name: str) -> Metered:
         """Return the named model, metered, behind the run's store."""
         if name not in self._llms:
             config = _table(self._llm_tables, "llm", name)
             model = open_model(config, download=self.mode != "replay")
+            if self._budget is not None and self.mode != "replay":
+                model = Budgeted(model, self._budget, config.price, self._store)
             self._llms[name] = Metered(Stored(model, self._store, self.mode), config.price)
         return self._llms[name]
-
-    def encoder(self, name: str) -> Encoder:
-        """Return the named encoder, behind the cache of vectors."""
-        if name not in self._encoders:
-            self._encoders[name] = open_encoder(_table(self._encoder_tables, "encoder", name))
-        return self._encoders[name]
 
     def models(self) -> dict[str, Metered]:
         """Return the models opened so far, by name."""
@@ -53,9 +83,44 @@ class RunResources:
         """Return what each opened model has been asked so far."""
         return {name: model.tally for name, model in self._llms.items()}
 
+    def abilities(self) -> dict[str, dict[str, Any]]:
+        """Return what the opened models behind a server are found to honour; asked once, then in the store."""
+        return {name: probe(m.model) for name, m in self._llms.items() if self._llm_tables[name].backend == "server"}
+
     def close(self) -> None:
         """Close the store, which then stands alone."""
         self._store.close()
+
+
+class DryResources:
+    """The same tables for a dry run: models that answer from the store and count what they would be asked.
+
+    Args:
+        llms, encoders: the tables, by name.
+        store: file of the model calls of an earlier run; it need not be there.
+    """
+
+    def __init__(self, llms: Mapping[str, LLMConfig], encoders: Mapping[str, EncoderConfig], store: Path) -> None:
+        self._llm_tables, self.encoder = llms, _Encoders(encoders)
+        self._store = Store(store, readonly=True) if store.is_file() else None
+        self._llms: dict[str, DryRun] = {}
+
+    def llm(self, name: str) -> DryRun:
+        """Return the named model, which asks nobody."""
+        if name not in self._llms:
+            config = _table(self._llm_tables, "llm", name)
+            slots = config.concurrency if config.backend == "server" else 1
+            self._llms[name] = DryRun(open_model(config), self._store, slots=slots)
+        return self._llms[name]
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return what each opened model would have been asked so far."""
+        return {name: model.estimate for name, model in self._llms.items()}
+
+    def close(self) -> None:
+        """Close the store."""
+        if self._store is not None:
+            self._store.close()
 
 
 def open_model(config: LLMConfig, *, download: bool = True) -> ChatModel:

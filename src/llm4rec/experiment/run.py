@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -15,18 +14,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from llm4rec import __file__ as package
-from llm4rec.core import Dataset, Split
+from llm4rec.core import Dataset
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
+from llm4rec.experiment.plan import Plan, digest, key_of
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
-from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.summary import summarise
 from llm4rec.experiment.systems import build, restore
@@ -70,9 +68,9 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
         dataset = load(spec.data)
         split = make_split(dataset, spec.split)
         tell(f"data: {dataset!r}, {len(split.test)} test cases")
-        resources = RunResources(spec.llm, spec.encoder, directory.store, mode)
+        resources = RunResources(spec.llm, spec.encoder, directory.store, mode, spec.budget)
         try:
-            return _Runner(spec, directory, split, resources, tell).run(dataset, started)
+            return _Runner(spec, directory, Plan(spec, split), resources, tell).run(dataset, started)
         finally:
             resources.close()
 
@@ -81,29 +79,25 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
 class _Runner:
     spec: Spec
     directory: RunDirectory
-    split: Split
+    plan: Plan
     resources: RunResources
     tell: Callable[[str], None]
     _fitted: dict[tuple[str, int], tuple[Any, float]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        train = self.split.train  # the split's fingerprint leaves out what is told of items and users
-        self._texts = _hash([table.write_json() for table in (train.item_table, train.user_table)])
 
     @cached_property
     def question(self) -> Question:
         """What every system is asked; systems that propose candidates are fitted for it."""
         seed = self.spec.experiment.seeds[0]
-        return Question.of(self.spec, self.split, lambda name: self._component(name, seed)[0])
+        return Question.of(self.spec, self.plan.split, lambda name: self._component(name, seed)[0])
 
     def run(self, dataset: Dataset, started: float) -> Path:
         """Do what is not yet done."""
-        keys = {(name, seed): self._asked(self.key(name, seed)) for name in order(self.spec) for seed in self.seeds(name)}
-        shown = _hash([[list(k), v] for k, v in keys.items()] + [self.spec.dump()])
+        keys = {(name, seed): self.plan.key(name, seed) for name in order(self.spec) for seed in self.plan.seeds(name)}
+        shown = digest([[list(k), v] for k, v in keys.items()] + [self.spec.dump()])
         todo = [pair for pair, key in keys.items() if not self._is_done(*pair, key)]
         if done := len(keys) - len(todo):
             self.tell(f"{done} of {len(keys)} fits and servings are done already")
-        if todo or self._key_of(self.directory / "environment.json") != shown or not self._is_whole():
+        if todo or key_of(self.directory / "environment.json") != shown or not self._is_whole():
             # From here to the end the tables may be of two specifications: a run cut off between is not whole.
             (self.directory / "environment.json").unlink(missing_ok=True)
             self._write_ground(dataset)
@@ -112,85 +106,25 @@ class _Runner:
             self._put_together(started, shown)
         return self.directory / "report.html"
 
-    def seeds(self, name: str) -> tuple[int, ...]:
-        """Return the seeds that a system is run with: the first alone if chance plays no part, or a language model does."""
-        system, seeds = self.spec.systems[name], self.spec.experiment.seeds
-        chance = any(not p.entry.component.deterministic for p in system.parts) or "auto" in system.pipeline.shares
-        return seeds if (chance or any(self.seeds(r) == seeds for r in system.retrieve)) and not system.uses_llm else seeds[:1]
-
-    def key(self, name: str, seed: int) -> str:
-        """Return a hash of all that shapes what a system makes with a seed."""
-        system, experiment = self.spec.systems[name], self.spec.experiment
-        named = {
-            kind: {n: tables[n].model_dump(mode="json") for part in system.parts for n in sorted(part.references(kind))}
-            for kind, tables in (("llm", self.spec.llm), ("encoder", self.spec.encoder))
-        }
-        shapes = {
-            "code": _code_fingerprint(),
-            "split": self.split.fingerprint,
-            "texts": self._texts,
-            "protocol": self.spec.protocol.model_dump(mode="json"),
-            "experiment": experiment.model_dump(
-                mode="json", include={"metrics", "ks", "primary", "sample", "explain", "explain_top", "diagnose", "fidelity"}
-            ),
-            "seeds": [experiment.seeds[0], seed],
-            "system": system.model_dump(mode="json", exclude={"label", "note"}),
-            "named": named,
-            "retrieve": {r: self.key(r, self._seed_of(r, seed)) for r in system.retrieve},
-        }
-        return _hash(shapes)
-
-    def _asked(self, key: str) -> str:
-        """Return a hash of what shapes a system's part besides the system: who proposes the candidates."""
-        candidates, first = self.spec.protocol.candidates, self.spec.experiment.seeds[0]
-        sources = () if candidates is None else candidates.sources
-        return _hash([key, [self.key(s, self._seed_of(s, first)) for s in sources if s != RANDOM]]) if sources else key
-
-    def _seed_of(self, name: str, seed: int) -> int:
-        seeds = self.seeds(name)
-        return seed if seed in seeds else seeds[0]
-
-    def _key_of(self, path: Path) -> str | None:
-        """Return the key that a JSON file of this run carries, None if it is not there or broken."""
-        try:
-            return str(json.loads(path.read_text(encoding="utf-8"))["key"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def _is_done(self, name: str, seed: int, key: str) -> bool:
         """Is a system's part there and whole?  To refresh is to serve again whatever asks a language model."""
         part = self.directory.part(name, seed)
-        fresh = self.resources.mode == "refresh" and self._asks_llm(name)
+        fresh = self.resources.mode == "refresh" and self.plan.asks_llm(name)
         tables = [f"parts/{name}/{seed}/{table}.parquet" for table in TABLES]
-        return not fresh and self._key_of(part / "part.json") == key and self.directory.holds(*tables)
+        return not fresh and key_of(part / "part.json") == key and self.directory.holds(*tables)
 
     def _is_whole(self) -> bool:
         spec = self.directory / "spec.toml"
         return self.directory.holds(*WHOLE) and spec.read_bytes() == self.spec.dump().encode()
 
-    def _asks_llm(self, name: str) -> bool:
-        system = self.spec.systems[name]
-        return system.uses_llm or any(self._asks_llm(r) for r in system.retrieve)
-
-    def _ranks_with_llm(self, name: str) -> bool:
-        """Does a language model shape the lists (not the explanations alone)?"""
-        system = self.spec.systems[name]
-        parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
-        return any(p.references("llm") for p in parts) or any(self._ranks_with_llm(r) for r in system.retrieve)
-
-    def is_sampled(self, name: str) -> bool:
-        """Is a system too slow for all cases?"""
-        system = self.spec.systems[name]
-        return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
-
     # -- one system ---------------------------------------------------------------------------
     def _system(self, name: str, seed: int) -> None:
         """Fit, serve and measure one system with one seed."""
-        label = f"{name} (seed {seed})" if len(self.seeds(name)) > 1 else name
+        label = f"{name} (seed {seed})" if len(self.plan.seeds(name)) > 1 else name
         before = self.resources.tallies()
         self.tell(f"{label}: fitting ...")
         component, fit_seconds = self._component(name, seed)
-        rows = self.question.rows(self.is_sampled(name))
+        rows = self.question.rows(self.plan.is_sampled(name))
         cases, exclude = self.question.cases.take(rows), self.question.exclude.take(rows)
         self.tell(f"{label}: serving {len(rows)} cases ...")
         clock, depth = time.perf_counter(), self.spec.experiment.depth
@@ -200,7 +134,7 @@ class _Runner:
             lists = component.retrieve(cases.queries, depth, exclude=exclude)
             trace = Trace.of(name, lists, time.perf_counter() - clock, exclude=exclude)
         serve_seconds = time.perf_counter() - clock
-        trace.lists.check(self.split.train.n_items, exclude=exclude)
+        trace.lists.check(self.plan.split.train.n_items, exclude=exclude)
         results = evaluate(trace.lists, cases.truth, self.spec.experiment.names)
         check_invariants(results)
         clock, explained, judged = time.perf_counter(), rows[:0], None
@@ -213,27 +147,26 @@ class _Runner:
         cost, explain_seconds = self._cost(before), time.perf_counter() - clock
         if len(explained):
             self.tell(f"{label}: checking {sum(map(len, explanations))} explanations ...")
-            judged = judge(
-                explanations, component, cases.take(first), exclude.take(first), self.split.train,
-                draws=0 if self._ranks_with_llm(name) else self.spec.experiment.fidelity, seed=self.spec.experiment.seeds[0],
-            )  # fmt: skip
+            draws = 0 if self.plan.ranks_with_llm(name) else self.spec.experiment.fidelity
+            told = cases.take(first), exclude.take(first), self.plan.split.train
+            judged = judge(explanations, component, *told, draws=draws, seed=self.spec.experiment.seeds[0])
         diagnosis: dict[str, Any] = {}
         if isinstance(component, Pipeline) and component.rankers and self.spec.systems[name].uses_llm:
             self.tell(f"{label}: diagnosing ...")
             experiment = self.spec.experiment
             diagnosis = diagnose(
-                component, trace, cases, self.split.train.item_counts,
+                component, trace, cases, self.plan.split.train.item_counts,
                 controls=experiment.diagnose, metric=experiment.primary, seed=experiment.seeds[0],
             )  # fmt: skip
         tables = {
-            "lists": lists_table(trace, rows, self.split.train),
+            "lists": lists_table(trace, rows, self.plan.split.train),
             "results": results_table(results, rows),
-            "notes": notes_table(trace, rows, self.split.train),
+            "notes": notes_table(trace, rows, self.plan.split.train),
             "profiles": profiles_table(trace, rows),
-            "explanations": explanations_table(judged, explained, self.split.train),
+            "explanations": explanations_table(judged, explained, self.plan.split.train),
         }
         part = {
-            "key": self._asked(self.key(name, seed)),
+            "key": self.plan.key(name, seed),
             "cases": len(rows),
             "fit_seconds": fit_seconds,
             "serve_seconds": serve_seconds,
@@ -265,15 +198,15 @@ class _Runner:
         It comes from memory, from its folder, or is fitted now.
         """
         if (name, seed) not in self._fitted:
-            system, folder, key = self.spec.systems[name], self.directory.model(name, seed), self.key(name, seed)
-            inner = {r: self._component(r, self._seed_of(r, seed)) for r in system.retrieve}
+            system, folder, key = self.spec.systems[name], self.directory.model(name, seed), self.plan.fit_key(name, seed)
+            inner = {r: self._component(r, self.plan.seed_of(r, seed)) for r in system.retrieve}
             built = build(system, self.resources, {r: component for r, (component, _) in inner.items()})
-            if self._key_of(folder / "fit.json") == key:
+            if key_of(folder / "fit.json") == key:
                 seconds = float(json.loads((folder / "fit.json").read_text())["seconds"])
                 component = restore(built, folder, self.resources)
             else:
                 clock = time.perf_counter()
-                component = built.fit(self.split.train, valid=self.split.valid, rng=np.random.default_rng(seed))
+                component = built.fit(self.plan.split.train, valid=self.plan.split.valid, rng=np.random.default_rng(seed))
                 seconds = time.perf_counter() - clock
                 with self.directory.writing(f"models/{name}/{seed}") as scratch:
                     component.save(scratch)
@@ -295,42 +228,22 @@ class _Runner:
         """Write what does not depend on any system."""
         self.directory.write_text("spec.toml", self.spec.dump())
         self.directory.write_dataset(dataset)
-        cases = cases_table(self.question.cases, self.split.train, self.question.sample)
+        cases = cases_table(self.question.cases, self.plan.split.train, self.question.sample)
         self.directory.write_table("cases.parquet", cases)
-        self.directory.write_table("catalog.parquet", catalog_table(self.split.train))
+        self.directory.write_table("catalog.parquet", catalog_table(self.plan.split.train))
 
     def _put_together(self, started: float, key: str) -> None:
         """Make the run's tables, summary and report of all parts."""
         self.tell("summary: intervals and tests ...")
-        parts = [(name, seed) for name in self.spec.systems for seed in self.seeds(name)]
+        parts = [(name, seed) for name in self.spec.systems for seed in self.plan.seeds(name)]
         for table in TABLES:
             pieces = [pl.read_parquet(self.directory.part(*p) / f"{table}.parquet") for p in parts]
             self.directory.write_table(f"{table}.parquet", pl.concat(pieces))
         facts = {p: json.loads((self.directory.part(*p) / "part.json").read_text()) for p in parts}
-        summary = summarise(self.spec, self.directory, self.split, self.question, facts)
+        summary = summarise(self.spec, self.directory, self.plan.split, self.question, facts)
         self.directory.write_json("summary.json", summary)
-        environment = describe_environment(self.spec, self.split, self.resources, started)
+        environment = describe_environment(self.spec, self.plan.split, self.resources, started)
         self.directory.write_json("environment.json", environment)
         self.tell("report ...")
         write_report(self.directory.path)
         self.directory.write_json("environment.json", environment | {"key": key})  # last: now the run is whole
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _code_fingerprint() -> str:
-    """Return a hash of the package's source without its application and report, which shape no figure."""
-    if not _CODE:
-        root = Path(package).parent
-        digest = hashlib.sha256()
-        for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".j2", ".toml"}):
-            place = path.relative_to(root)
-            if place.parts[0] != "app" and not any(part.startswith("report") for part in place.parts):
-                digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
-        _CODE.append(digest.hexdigest())
-    return _CODE[0]
-
-
-_CODE: list[str] = []

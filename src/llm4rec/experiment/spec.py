@@ -17,7 +17,7 @@ from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
 from llm4rec.experiment.sections import RANDOM, Experiment, Protocol
 from llm4rec.features.encoders import EncoderConfig
-from llm4rec.llm import LLMConfig
+from llm4rec.llm import BudgetConfig, LLMConfig
 from llm4rec.pipeline import PipelineConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -100,6 +100,7 @@ class Spec(Config):
     data: DataConfig
     split: SplitConfig = SplitConfig()
     protocol: Protocol = Protocol()
+    budget: BudgetConfig = BudgetConfig()
     llm: dict[str, LLMConfig] = Field(default_factory=dict)
     encoder: dict[str, EncoderConfig] = Field(default_factory=dict)
     systems: dict[str, System]

@@ -20,7 +20,7 @@ _DETAIL = "a dry run asks nobody"
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What calls would take; two of them can be added.
+    """What calls would take; two of them can be added and subtracted.
 
     ``most`` is an upper bound of one attempt at each call, with the one bounded repair where a schema is
     asked for: a token for each byte of a prompt, and answers as long as allowed.  What a server
@@ -42,10 +42,16 @@ class Estimate:
     most_out: int = 0
     seconds: float | None = 0.0
 
-    def __add__(self, other: Estimate) -> Estimate:
-        seconds = None if self.seconds is None or other.seconds is None else self.seconds + other.seconds
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
+    def _with(self, other: Estimate, sign: int) -> Estimate:
+        seconds = None if self.seconds is None or other.seconds is None else self.seconds + sign * other.seconds
+        sums = {f.name: getattr(self, f.name) + sign * getattr(other, f.name) for f in fields(self) if f.name != "seconds"}
         return Estimate(**sums, seconds=seconds)
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return self._with(other, 1)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return self._with(other, -1)
 
     def usd(self, price: Price | None) -> float | None:
         """Return the likely money in US dollars; None when the price is unknown."""

@@ -1,0 +1,113 @@
+"""What a specification comes to: which systems run with which seeds, and the keys of what they make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm4rec import __file__ as package
+from llm4rec.core import Split
+from llm4rec.experiment.sections import RANDOM
+from llm4rec.experiment.spec import Spec
+
+
+@dataclass
+class Plan:
+    """Seeds, samples and keys of a specification on a split."""
+
+    spec: Spec
+    split: Split
+
+    def __post_init__(self) -> None:
+        train = self.split.train  # the split's fingerprint leaves out what is told of items and users
+        self._texts = digest([table.write_json() for table in (train.item_table, train.user_table)])
+
+    def seeds(self, name: str) -> tuple[int, ...]:
+        """Return the seeds that a system is run with: the first alone if chance plays no part, or a language model does."""
+        system, seeds = self.spec.systems[name], self.spec.experiment.seeds
+        chance = any(not p.entry.component.deterministic for p in system.parts) or "auto" in system.pipeline.shares
+        return seeds if (chance or any(self.seeds(r) == seeds for r in system.retrieve)) and not system.uses_llm else seeds[:1]
+
+    def fit_key(self, name: str, seed: int) -> str:
+        """Return a hash of all that shapes a system's fit with a seed."""
+        system = self.spec.systems[name]
+        shapes = {
+            "code": _code_fingerprint(),
+            "split": self.split.fingerprint,
+            "texts": self._texts,
+            "seed": seed,
+            "system": system.model_dump(mode="json", exclude={"label", "note", "control", "sampled"}),
+            "named": {
+                kind: {n: tables[n].model_dump(mode="json") for part in system.parts for n in sorted(part.references(kind))}
+                for kind, tables in (("llm", self.spec.llm), ("encoder", self.spec.encoder))
+            },
+            "retrieve": {r: self.fit_key(r, self.seed_of(r, seed)) for r in system.retrieve},
+        }
+        return digest(shapes)
+
+    def key(self, name: str, seed: int) -> str:
+        """Return a hash of all that shapes what a system makes with a seed: its fit, and what it is asked."""
+        spec, first = self.spec, self.spec.experiment.seeds[0]
+        sources = () if spec.protocol.candidates is None else spec.protocol.candidates.sources
+        shapes = {
+            "fit": self.fit_key(name, seed),
+            "sampled": self.is_sampled(name),
+            "protocol": spec.protocol.model_dump(mode="json"),
+            "candidates": [self.fit_key(s, self.seed_of(s, first)) for s in sources if s != RANDOM],
+            "experiment": spec.experiment.model_dump(mode="json", exclude={"name", "description", "seeds"}),
+            "first": first,
+        }
+        return digest(shapes)
+
+    def seed_of(self, name: str, seed: int) -> int:
+        """Return the seed with which a system is part of one that runs with ``seed``."""
+        seeds = self.seeds(name)
+        return seed if seed in seeds else seeds[0]
+
+    def asks_llm(self, name: str) -> bool:
+        """Does a system, or one that it retrieves with, ask a language model?"""
+        system = self.spec.systems[name]
+        return system.uses_llm or any(self.asks_llm(r) for r in system.retrieve)
+
+    def ranks_with_llm(self, name: str) -> bool:
+        """Does a language model shape the lists (not the explanations alone)?"""
+        system = self.spec.systems[name]
+        parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
+        return any(p.references("llm") for p in parts) or any(self.ranks_with_llm(r) for r in system.retrieve)
+
+    def is_sampled(self, name: str) -> bool:
+        """Is a system too slow for all cases?"""
+        system = self.spec.systems[name]
+        return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
+
+
+def key_of(path: Path) -> str | None:
+    """Return the key that a JSON file of this run carries, None if it is not there or broken."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def digest(value: Any) -> str:
+    """Return a hash of a value's JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _code_fingerprint() -> str:
+    """Return a hash of the package's source without its application and report, which shape no figure."""
+    if not _CODE:
+        root = Path(package).parent
+        whole = hashlib.sha256()
+        for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".j2", ".toml"}):
+            place = path.relative_to(root)
+            if place.parts[0] != "app" and not any(part.startswith("report") for part in place.parts):
+                whole.update(place.as_posix().encode() + b"\0" + path.read_bytes())
+        _CODE.append(whole.hexdigest())
+    return _CODE[0]
+
+
+_CODE: list[str] = []
