@@ -35,6 +35,7 @@ from llm4rec.metrics import evaluate
 from llm4rec.pipeline.fusion import Method, Normalise, fuse
 from llm4rec.pipeline.rerank import Omitted, rerank
 from llm4rec.pipeline.trace import Addition, Kind, StageRecord, Trace
+from llm4rec.pipeline.tune import Tunable, cautious_choice
 
 Share = float | Literal["auto"]
 _GRID = tuple(round(0.1 * step, 1) for step in range(11))
@@ -63,6 +64,9 @@ class PipelineConfig(Config):
     """What becomes of a candidate that a ranker did not rank: behind those that it did, or dropped."""
     tuning_cases: int = Field(200, ge=1)
     """Validation cases that ``weight = "auto"`` may use; they are drawn with the seed of the run."""
+    tuning_errors: float = Field(1.0, ge=0)
+    """``weight = "auto"`` takes the smallest weight that is at most so many standard errors (of the paired
+    difference) behind the best one; 0 takes the best."""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -132,7 +136,8 @@ class Pipeline(Component[PipelineConfig]):
     @property
     def deterministic(self) -> bool:  # type: ignore[override]
         """Does every seed give the same lists, in every part?  An automatic weight is chosen on cases drawn by seed."""
-        return "auto" not in self.shares and all(getattr(part, "deterministic", True) for part in self._parts().values())
+        drawn = "auto" in self.shares or any(_unsettled(ranker) for ranker in self.rankers)
+        return not drawn and all(getattr(part, "deterministic", True) for part in self._parts().values())
 
     def _parts(self) -> dict[str, Any]:
         """Return all parts under the names of their folders."""
@@ -149,6 +154,9 @@ class Pipeline(Component[PipelineConfig]):
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
         """Fit the parts, each once, then choose the weights that are ``"auto"`` on validation cases.
 
+        A ranker that leaves a setting to be chosen (:class:`Tunable`) is fitted without validation cases
+        and settled here, on the candidates that it is given and together with its weight.
+
         Raises ``SpecError`` for an automatic weight without validation cases.
         """
         if valid is None and "auto" in self.shares:
@@ -159,7 +167,7 @@ class Pipeline(Component[PipelineConfig]):
         self.columns_: list[dict[str, int]] = []
         for part, stream in zip(parts, streams, strict=True):
             if id(part) not in done and (id(part) in self._own or not _is_fitted(part)):
-                part.fit(train, valid=valid, rng=stream)
+                part.fit(train, valid=None if _unsettled(part) else valid, rng=stream)
                 self._own.add(id(part))
             done.add(id(part))
             if len(self.columns_) < len(self.augmenters):  # augmenters come first
@@ -169,31 +177,46 @@ class Pipeline(Component[PipelineConfig]):
         self.n_items_ = train.n_items
         self.weights_: list[float] = []
         self.tuning_: list[dict[str, Any]] = []
-        if "auto" not in self.shares:
-            self.weights_ = [float(share) for share in self.shares]
-        elif valid is not None:
+        if valid is not None and ("auto" in self.shares or any(map(self._settles, self.rankers))):
             chosen = np.sort(own.permutation(len(valid))[: self.config.tuning_cases])
             self._tune(valid.take(chosen))
+        else:
+            self.weights_ = [float(share) for share in self.shares]
         return self
 
+    def _settles(self, ranker: Any) -> bool:
+        """Is a ranker's setting this pipeline's to choose?  Not if it came fitted."""
+        return id(ranker) in self._own and _unsettled(ranker)
+
     def _tune(self, cases: Cases) -> None:
-        """Set each automatic weight to the best of a grid, with the rankers before it as they are."""
+        """Choose each automatic weight and open setting from a grid, with the rankers before as they are."""
         exclude = cases.exclude("seen")
         queries = self._enriched(cases.queries)[0]
         lists = self._retrieve(queries, self.config.candidates, exclude)[-1].lists
         for name, ranker, depth, share in zip(self.ranker_names(), self.rankers, self.depths, self.shares, strict=True):
-            ranked = ranker.rank(queries, lists.head(depth))
-            weight = 1.0 if share == "auto" else float(share)
-            if share == "auto":
-                figures = {
-                    w: float(np.mean(evaluate(self._join(lists, ranked, depth, w), cases.truth, [_METRIC])[_METRIC]))
-                    for w in _GRID
-                }
-                weight = max(figures, key=lambda w: figures[w])  # the smallest of equals
-                grid = [{"weight": w, _METRIC: figure} for w, figure in figures.items()]
-                self.tuning_.append({"ranker": name, "cases": len(cases), "weight": weight, "grid": grid})
+            top, settles = lists.head(depth), self._settles(ranker)
+            variants = ranker.variants(queries, top) if settles else {None: ranker.rank(queries, top)}
+            shares = _GRID if share == "auto" else (float(share),)
+            choices = [(weight, setting) for weight in shares for setting in variants]
+            if len(choices) > 1:
+                gains = [
+                    evaluate(self._join(lists, variants[setting], depth, weight), cases.truth, [_METRIC])[_METRIC]
+                    for weight, setting in choices
+                ]
+                weights = np.array([weight for weight, _ in choices])
+                weight, setting = choices[cautious_choice(np.stack(gains), weights, self.config.tuning_errors)]
+                grid = [
+                    {"weight": w, _METRIC: float(np.mean(gain))} | ({"setting": s} if settles else {})
+                    for (w, s), gain in zip(choices, gains, strict=True)
+                ]
+                found = {"ranker": name, "cases": len(cases), "weight": weight, "grid": grid}
+                self.tuning_.append(found | ({"setting": setting} if settles else {}))
+            else:
+                weight, setting = choices[0]
+            if settles:
+                ranker.settle(setting)
             self.weights_.append(weight)
-            lists = self._join(lists, ranked, depth, weight)
+            lists = self._join(lists, variants[setting], depth, weight)
 
     def _join(self, lists: Lists, ranked: Lists, depth: int, weight: float) -> Lists:
         return rerank(lists, ranked, depth=depth, weight=weight, omitted=self.config.omitted)
@@ -335,6 +358,11 @@ def _added(before: Dataset, after: Dataset) -> dict[str, int]:
             text = values.cast(pl.String, strict=False) if not values.dtype.is_nested() else values.list.len().cast(pl.String)
             counts[column] = int((text.fill_null("").is_in(["", "0"]).not_()).sum())
     return counts
+
+
+def _unsettled(part: Any) -> bool:
+    """Does a part leave a setting to be chosen?"""
+    return isinstance(part, Tunable) and part.unsettled
 
 
 def _is_fitted(part: Any) -> bool:
