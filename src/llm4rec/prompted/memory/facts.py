@@ -17,9 +17,10 @@ SubjectKind = Literal["item", "user"]
 #: how it changed lately.
 FactKind = Literal["text", "knowledge", "summary", "attribute", "event", "profile", "reflection"]
 
+_SUBJECTS, _KINDS = get_args(SubjectKind), get_args(FactKind)
 #: Kinds of which a subject has one from each source: a new one takes the old one's place.
 _SINGLE: frozenset[FactKind] = frozenset({"summary", "profile", "reflection"})
-_ID, _HASH = 16, 64  # hexadecimal digits
+_ID = 16  # hexadecimal digits
 _FIELDS = ("id", "subject", "kind", "attribute", "text", "detail", "source", "time", "evidence", "replaces", "hash")
 _NEEDED = ("subject", "kind", "text", "source")
 LONGEST = 20_000  # characters of a fact's text
@@ -77,7 +78,7 @@ class Fact:
     detail: str | None = None
 
     def __post_init__(self) -> None:
-        if self.subject not in get_args(SubjectKind) or self.kind not in get_args(FactKind):
+        if self.subject not in _SUBJECTS or self.kind not in _KINDS:
             raise FactError(f"no such fact: {self.kind!r} of {self.subject!r}")
         if not self.of or not self.text.strip() or not self.source:
             raise FactError("a fact needs a subject, a text and a source")
@@ -93,12 +94,15 @@ class Fact:
         the words are no part of it either.
         """
         words = "" if self.kind in _SINGLE else self.text
-        return _digest([self.subject, self.of, self.kind, self.attribute, words, self.source, self.replaces])[:_ID]
+        parts = (self.subject, self.of, self.kind, self.attribute, words, self.source, self.replaces)
+        spelt = "".join("-" if part is None else f"{len(part)}:{part}" for part in parts)  # no two facts spell alike
+        return hashlib.sha256(spelt.encode("utf-8", "surrogatepass")).hexdigest()[:_ID]
 
     @property
     def hash(self) -> str:
         """SHA-256 of everything, in hexadecimal: the guard of a line on disk."""
-        return _digest({k: v for k, v in self._fields().items() if k != "hash"})
+        text = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def known(self, at: int | None) -> bool:
         """Was it known before a moment (UTC s)?  Always, for ``at=None``."""
@@ -130,10 +134,10 @@ class Fact:
         if missing := [name for name in _NEEDED if not isinstance(values.get(name), str) or not values[name].strip()]:
             raise FactError(f"{missing[0]!r} must be a text")
         subject, _, of = values["subject"].partition(":")
-        if subject not in get_args(SubjectKind) or not of:
+        if subject not in _SUBJECTS or not of:
             raise FactError(f"'subject' must be 'item:ID' or 'user:ID', not {values['subject']!r}")
-        if values["kind"] not in get_args(FactKind):
-            raise FactError(f"'kind' must be one of {', '.join(get_args(FactKind))}, not {values['kind']!r}")
+        if values["kind"] not in _KINDS:
+            raise FactError(f"'kind' must be one of {', '.join(_KINDS)}, not {values['kind']!r}")
         for name in ("attribute", "detail", "replaces"):
             if not isinstance(values.get(name), str | None):
                 raise FactError(f"{name!r} must be a text")
@@ -177,8 +181,3 @@ def _evidence(values: Any) -> tuple[Evidence, ...]:
         if not isinstance(value.get("item"), str | None) or not isinstance(value.get("url"), str | None):
             raise FactError("'item' and 'url' of evidence must be texts")
     return tuple(Evidence(v.get("item"), moment(v.get("time")), v.get("url")) for v in values)
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -66,11 +66,11 @@ class Memory:
         return frozenset(f.replaces for f in self if f.replaces is not None)
 
     @cached_property
-    def _by_subject(self) -> Mapping[tuple[str, str], tuple[Fact, ...]]:
-        grouped: dict[tuple[str, str], list[Fact]] = {}
-        for fact in self:
-            grouped.setdefault((fact.subject, fact.of), []).append(fact)
-        return {subject: tuple(facts) for subject, facts in grouped.items()}
+    def _by_subject(self) -> Mapping[tuple[str, str], Mapping[str, Fact]]:
+        grouped: dict[tuple[str, str], dict[str, Fact]] = {}
+        for id_, fact in self._facts.items():
+            grouped.setdefault((fact.subject, fact.of), {})[id_] = fact
+        return grouped
 
     def superseded(self, fact: Fact) -> bool:
         """Has an edit taken the fact's place?"""
@@ -91,14 +91,14 @@ class Memory:
             kind: only of this kind.
             superseded: return also what edits have replaced.
         """
-        whole = iter(self) if subject is None or of is None else iter(self._by_subject.get((subject, of), ()))
+        whole = self._facts if subject is None or of is None else self._by_subject.get((subject, of), {})
         return tuple(
             f
-            for f in whole
+            for id_, f in whole.items()
             if (subject is None or f.subject == subject)
             and (of is None or f.of == of)
             and (kind is None or f.kind == kind)
-            and (superseded or f.id not in self._superseded)
+            and (superseded or id_ not in self._superseded)
         )
 
     def frozen(self, at: int) -> Memory:

@@ -218,6 +218,8 @@ class UserMemory(Remembering[UserMemoryConfig]):
         kept = [f for f in stated_ if f.known(time) or (f.replaces is not None and f.time == time)]
         # A computed fact that somebody put into the memory counts only if it follows from this history as well.
         kept = [f for f in kept if f.source not in own or f.replaces is not None]
+        if not kept and not self.memory_.forgotten:
+            return [*computed]
         return [*Memory([*kept, *computed], self.memory_.forgotten).list()]
 
     def _of(self, queries: Queries, row: int) -> str:
@@ -229,15 +231,16 @@ class UserMemory(Remembering[UserMemoryConfig]):
         """Return the latest events of one query's history, each with its own rating, oldest first."""
         c = self.config
         most = max(c.short_term, c.history if c.write else 0)
-        facts = []
+        facts: dict[str, Fact] = {}
         for at in queries.history.positions(np.array([row]), most).tolist() if most else []:
             item = int(queries.history.values[at])
             text = f"{c.did} {names[item]}"
             if self.rated_ and queries.history_values is not None:
                 text += f", rated {queries.history_values[at]:g}"
             evidence = self._evidence(queries, at)
-            facts.append(Fact("user", self._of(queries, row), "event", text, HISTORY, None, evidence.time, (evidence,)))
-        return facts
+            facts.pop(text, None)  # done again, it counts as done last
+            facts[text] = Fact("user", self._of(queries, row), "event", text, HISTORY, None, evidence.time, (evidence,))
+        return list(facts.values())
 
     def _favourites(self, queries: Queries) -> list[tuple[int, list[Fact]]]:
         """Return (row, facts) of the values that stand out in each history."""
@@ -265,9 +268,9 @@ class UserMemory(Remembering[UserMemoryConfig]):
 
     def _short(self, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
         """Return the facts without computed events older than the short term (which only prompts may need)."""
-        events = [f for f in facts if f.kind == "event" and f.source == HISTORY]
-        late = {f.id for f in events[max(0, len(events) - self.config.short_term) :]}
-        return tuple(f for f in facts if f.kind != "event" or f.source != HISTORY or f.id in late)
+        events = [at for at, f in enumerate(facts) if f.kind == "event" and f.source == HISTORY]
+        early = set(events[: max(0, len(events) - self.config.short_term)])
+        return tuple(f for at, f in enumerate(facts) if at not in early)
 
     # -- written by a language model --------------------------------------------------------
     def _wrote(
