@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.llm_ranking import cascades
 
+from llm4rec.llm import Metered
 from llm4rec.llm.scripted import ScriptedModel
 from llm4rec.llm.values import ScoreRequest
 from llm4rec.metrics import evaluate
@@ -122,3 +125,37 @@ def test_listings_reach_the_trace_with_unranked_candidates_too() -> None:
     stage = built.run(cases.queries, 5, exclude=cases.exclude("seen")).stages[-1]
     assert all(len(note.trials) == 1 for note in stage.notes or ())
     assert len(stage.notes or ()) == 3
+
+
+class Given:
+    """Resources of one scripted model."""
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self.model = Metered(model)
+
+    def llm(self, name: str) -> Metered:
+        return self.model
+
+
+def test_the_benchmark_of_cascades_compares_what_it_says() -> None:
+    systems = ("likelihood, calibrated and fused", "plain listing, label", "plain listing, written")
+    table = cascades(
+        WORLD.split,
+        Given(taste()),
+        ["fused"],
+        systems,
+        part="valid",
+        n=10,
+        seed=0,
+        diagnose=True,  # type: ignore[arg-type]
+    )
+    alone, fused, labels, written = table
+    assert alone["system"] == "alone"
+    assert fused["less alone"]["n"] == 10
+    assert fused["ndcg@10"] >= alone["ndcg@10"]
+    assert set(written) >= {"less alone", f"less {systems[0]}", f"less {systems[1]}"}
+    assert labels["weight"] == 1.0
+    assert labels["diagnosis"]["position"]["trials"] == 10
+    assert written["diagnosis"]["answers"]["listings"] == 10
+    assert "position" not in fused["diagnosis"]
+    json.dumps([alone, fused, labels, written], allow_nan=False)
