@@ -7,12 +7,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llm4rec.core import Cases, Claim, Dataset, Explainer, Explanation, Lists, Queries
+from llm4rec.prompted.explain.evaluate import explanation_metrics
 from tests.contracts.component import ComponentContract
 
 
 def assert_true_claim(claim: Claim, item: int, history: set[int], dataset: Dataset) -> None:
     """Assert that a claim cites what the user has touched and what the catalogue says."""
-    assert claim.kind in {"history", "attribute", "shared"}
+    assert claim.kind in {"history", "attribute", "shared", "count"}
+    if claim.kind == "count":
+        having = [i for i in history if claim.value in str(dataset.item_table[claim.attribute][i])]
+        assert claim.operator == "count="
+        assert claim.count == len(having), f"claims {claim.count} of {having}"
+        return
     if claim.kind in {"history", "shared"}:
         assert claim.item is not None, "a claim about the history cites no item"
         assert claim.item in history, f"claims that the user has touched {claim.item}"
@@ -74,6 +80,19 @@ class ExplainerContract(ComponentContract):
             for explanation in row:
                 for claim in explanation.claims:
                     assert_true_claim(claim, explanation.item, set(history.tolist()), dataset)
+
+    def test_nothing_is_named_but_what_is_claimed(self, fitted: Any) -> None:
+        found = explanation_metrics(
+            self.explained(fitted),
+            self.cases.queries,
+            self.world.split.train,
+            config=fitted.config,
+            rng=np.random.default_rng(0),
+        )
+        assert found.records
+        for record in found.records:
+            assert set(record.verdict.outcomes) <= {"true"}
+            assert record.verdict.unsupported == ()
 
     def test_spans_lie_within_the_sentence(self, fitted: Any) -> None:
         for explanation in (e for row in self.explained(fitted) for e in row):

@@ -232,6 +232,60 @@ def test_failed_sentences_are_replaced_and_told(answer: str | ChatReply, kind: s
         assert e.exchange_prompt
 
 
+def test_a_sentence_that_does_not_hold_is_asked_for_once_more() -> None:
+    """The question anew says what nothing supports; the second answer is judged like the first."""
+    asked: list[str] = []
+
+    def second_time(request: ChatRequest) -> str:
+        asked.append(request.messages[-1].content)
+        return obedient(request) if "Not: " in asked[-1] else f"{obedient(request)[:-1]} by Ann Lee."
+
+    _, told = explain(second_time)
+    assert len(asked) == 2 * len(told)
+    assert all('Not: "Ann Lee"' in question for question in asked[len(told) :])
+    for e in told:
+        assert e.failure is None
+        assert len(e.drafts) == 1
+        assert "Ann Lee" in e.drafts[0]
+        assert "Ann Lee" not in e.sentence
+
+
+def test_a_repair_that_does_not_hold_ends_in_the_fixed_sentence() -> None:
+    component, told = explain(lambda request: f"{obedient(request)[:-1]} by Ann Lee.")
+    asked = [r for r in component._llm.asked if isinstance(r, ChatRequest)]  # type: ignore[union-attr]
+    assert len(asked) == 2 * len(told)  # and no third time
+    for e in told:
+        assert e.failure == "unsupported_mention"
+        assert len(e.drafts) == 2
+        assert e.sentence.startswith(("Because you watched", "This movie is"))
+
+
+def test_without_repair_nothing_is_asked_twice() -> None:
+    component, told = explain(lambda request: "No idea.", repair=False)
+    assert len([r for r in component._llm.asked if isinstance(r, ChatRequest)]) == len(told)  # type: ignore[union-attr]
+    assert all(len(e.drafts) == 1 for e in told)
+
+
+def test_json_is_repaired_with_its_answer_before_it() -> None:
+    def second_time(request: ChatRequest) -> str:
+        if len(request.messages) == 1:
+            return json.dumps({"history": 99, "attribute": 0, "sentence": "Just because."})
+        assert [m.role for m in request.messages] == ["user", "assistant", "user"]
+        return first_of_all(ChatRequest(request.messages[:1]))
+
+    _, told = explain(second_time, mode="json")
+    held = [e for e in told if e.failure is None]  # the others claim what the two items do not share
+    assert held
+    assert {e.drafts for e in held} == {("Just because.",)}
+
+
+@pytest.mark.parametrize("kind", ["refused", "unreachable", "server_error"])
+def test_a_call_that_failed_is_not_repaired(kind: Any) -> None:
+    component, told = explain(lambda request: ChatReply("", failure=kind))
+    assert len([r for r in component._llm.asked if isinstance(r, ChatRequest)]) == len(told)  # type: ignore[union-attr]
+    assert {e.failure for e in told} == {kind}
+
+
 def test_a_failed_choice_is_told_and_nothing_more_is_asked() -> None:
     def failed(request: ScoreRequest) -> ScoreReply:
         n = len(request.continuations)

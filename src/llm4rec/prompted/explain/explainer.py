@@ -289,11 +289,11 @@ class LLMExplainer(Component[LLMExplainerConfig]):
     def _repair(self, request: ChatRequest, draft: _Draft) -> ChatRequest:
         """Return the question about a sentence that does not hold, with what is wrong in it.
 
-        A small model copies an answer that it is shown, so "choose" puts the question itself anew.
+        A small model copies an answer that it is shown, so "choose" puts the question anew, in another order.
         """
         turns = self._asks_again(wrong=draft.wrong, **self._words(draft))
         if self.config.mode == "choose":
-            return replace(request, messages=(*request.messages[:-1], *turns))
+            return replace(request, messages=turns)
         said = Message("assistant", draft.answers[-1] or "(no answer)")
         return replace(request, messages=(*request.messages, said, *turns))
 

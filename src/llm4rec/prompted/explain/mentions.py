@@ -17,7 +17,7 @@ The rules are for English.  A text is cut into words and read from left to right
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,7 @@ _PRONOUNS = frozenset({"i", "i'd", "i'll", "i'm", "i've"})
 _OPENING = """
 a additionally after also although an and another as at based because before besides both but by despite due
 enjoy even fans finally first for from furthermore given has have he her his how however if in instead it its
-just like many more moreover most my no not now of on once one or other our overall readers she similar since
+just like many more moreover most my no not now of on once one or other our overall readers she similar see since
 so some such that the their then there therefore these they this those though to try unlike users viewers
 watch we what when where which while who why with you your
 """
@@ -142,8 +142,13 @@ class Finder:
                 self._values.setdefault(spelt, []).append(code)
         self._longest_value = max(map(len, self._values), default=0)
 
-    def read(self, text: str, expected: Sequence[int] = ()) -> Reading:
-        """Return what a text names; ``expected`` are items whose names are known in any case."""
+    def read(self, text: str, expected: Sequence[int] = (), known: Collection[int] = ()) -> Reading:
+        """Return what a text names.
+
+        Args:
+            expected: items whose names of several words are found in any case.
+            known: items whose names of one word are found at the beginning of a sentence, too.
+        """
         at = [m.span() for m in _WORD.finditer(text)]
         spelt = [text[a:b] for a, b in at]
         low = [w.casefold().replace("’", "'") for w in spelt]
@@ -154,7 +159,7 @@ class Finder:
         opinions: list[Span] = []
         i = 0
         while i < len(at):
-            found = self._title(spelt, low, at, i, near, firsts, quotes) or self._value(low, at, i)
+            found = self._title(spelt, low, at, i, near, firsts, quotes, known) or self._value(low, at, i)
             if found is None and i in quotes and not self._holds_value(low, i, quotes[i]):
                 found = quotes[i], "quotation", ()
             if found is None:
@@ -166,8 +171,8 @@ class Finder:
                 continue
             n, kind, ids = found
             end = at[i + n - 1][1]
-            if kind in ("title", "value") and ids and self._is_possessive(low, i, n, ids, kind):
-                end -= 2
+            if _POSSESSIVE.search(low[i + n - 1]) and tuple(low[i : i + n]) not in self._own_forms(kind):
+                end -= 2  # "Alien's crew" names Alien
             mentions.append(Mention(kind, (at[i][0], end), text[at[i][0] : end], tuple(ids)))
             i += n
         return Reading(tuple(mentions), tuple(opinions), len(at))
@@ -185,25 +190,27 @@ class Finder:
 
     def _title(
         self, spelt: list[str], low: list[str], at: list[Span], i: int,
-        near: dict[Words, list[int]], firsts: set[int], quotes: dict[int, int],
+        near: dict[Words, list[int]], firsts: set[int], quotes: dict[int, int], known: Collection[int],
     ) -> tuple[int, MentionKind, Sequence[int]] | None:  # fmt: skip
         for n in range(min(_LONGEST, len(at) - i), 0, -1):
             if quotes.get(i) == n and (ids := self._quotable.get(tuple(low[i : i + n]))):
-                known = {item for several in near.values() for item in several}
-                return n, "title", sorted(ids, key=lambda item: item not in known)
+                told = {item for several in near.values() for item in several}
+                return n, "title", sorted(ids, key=lambda item: item not in told)
             for end in (spelt[i + n - 1], _POSSESSIVE.sub("", spelt[i + n - 1])):
                 exact = (*spelt[i : i + n - 1], end)
                 held = near.get((*low[i : i + n - 1], end.casefold().replace("’", "'")) if n > 1 else exact)
                 if held:
                     return n, "title", [*held, *(item for item in self._titles.get(exact, ()) if item not in held)]
-                if (n > 1 or (i not in firsts and end[:1].isupper() and end.casefold() not in _PRONOUNS)) and (
-                    ids := self._titles.get(exact)
-                ):
-                    # "Romance" is a genre before it is a film.
-                    if n == 1 and (end.casefold(),) in self._values:
-                        continue
-                    return n, "title", ids
+                ids = self._titles.get(exact)
+                if ids is None or (n == 1 and not self._is_name(end, i in firsts and not any(item in known for item in ids))):
+                    continue
+                return n, "title", ids
         return None
+
+    def _is_name(self, word: str, first: bool) -> bool:
+        """Can one word be meant as a name?  "Romance" is a genre before it is a film."""
+        low = word.casefold()
+        return not first and word[:1].isupper() and low not in _PRONOUNS and (low,) not in self._values
 
     def _value(self, low: list[str], at: list[Span], i: int) -> tuple[int, MentionKind, Sequence[int]] | None:
         for n in range(min(self._longest_value, len(at) - i), 0, -1):
@@ -215,12 +222,9 @@ class Finder:
     def _holds_value(self, low: list[str], i: int, n: int) -> bool:
         return any(tuple(low[a:b]) in self._values for a in range(i, i + n) for b in range(a + 1, i + n + 1))
 
-    def _is_possessive(self, low: list[str], i: int, n: int, ids: Sequence[int], kind: MentionKind) -> bool:
-        """Was the "'s" of the last word left out to find it?"""
-        if not _POSSESSIVE.search(low[i + n - 1]):
-            return False
-        key = tuple(low[i : i + n])
-        return key not in (self._quotable if kind == "title" else self._values)
+    def _own_forms(self, kind: MentionKind) -> dict[Words, list[int]]:
+        """Return the names of a kind that are known, some of which end in "'s" themselves."""
+        return {"title": self._quotable, "value": self._values}.get(kind, {})
 
     def _number(self, low: list[str], i: int) -> tuple[int, MentionKind, Sequence[int]] | None:
         word = low[i]

@@ -30,7 +30,7 @@ uplifting vibrant vivid warm witty wonderful worse worst worthwhile worthy
 """
 OPINION = frozenset(_LISTED.split())
 
-_ENDINGS = ("ingly", "ing", "ies", "ly", "ed", "es", "er", "s", "d", "r")
+_ENDINGS = ("ingly", "ing", "iest", "ier", "ily", "ies", "ly", "ed", "es", "er", "s", "d", "r")
 
 
 @lru_cache(maxsize=16_384)

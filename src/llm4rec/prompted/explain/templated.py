@@ -150,16 +150,21 @@ class EvidenceExplainer(Component[EvidenceExplainerConfig]):
     def follow(self, recommender: Component[Any]) -> EvidenceExplainer:
         """Take nearness from a fitted recommender: what it weighs from one item to another, or its item vectors.
 
-        Read are what ``fit`` left: ``weights_`` ([n_items, n_items], from history item to recommended item:
-        ItemKNN, EASE) or ``item_factors_`` ([n_items, d], compared by cosine: ALS, BPR).
+        Read is what ``fit`` left: ``weights_`` from history item to recommended item ([n_items, n_items], or
+        of the items in ``known_`` alone: ItemKNN, EASE), or ``item_factors_`` ([n_items, d], compared by
+        cosine: ALS, BPR).
 
         Raises:
             SpecError: for a recommender that has neither.
         """
         n, state = len(self.names_), recommender.state()
         weights, factors = state.get("weights_"), state.get("item_factors_")
+        known = state.get("known_", np.arange(n))
         if weights is not None and weights.shape == (n, n):
             self.near_ = weights
+        elif weights is not None and weights.shape == (len(known), len(known)):
+            self.near_ = np.zeros((n, n), np.float32)
+            self.near_[np.ix_(known, known)] = weights
         elif factors is not None and len(factors) == n:
             self.factors_ = factors / np.maximum(np.linalg.norm(factors, axis=1, keepdims=True), 1e-12)
         else:

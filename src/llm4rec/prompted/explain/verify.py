@@ -112,7 +112,7 @@ class Verifier:
         """Check an explanation's claims and the mentions that they leave."""
         history = set(map(int, history))
         about = [c.item for c in explanation.claims if c.item is not None and 0 <= c.item < len(self.names)]
-        reading = self.finder.read(explanation.sentence, [explanation.item, *about])
+        reading = self.finder.read(explanation.sentence, [explanation.item, *about], history)
         outcomes: list[Outcome] = []
         true: list[Claim] = []
         for claim in explanation.claims:
@@ -161,7 +161,7 @@ class Verifier:
         or "without" is denied.  What is ambiguous is read as what is true.
         """
         history = list(map(int, history))
-        reading = self.finder.read(sentence, [item])
+        reading = self.finder.read(sentence, [item], set(history))
         titles = [m for m in reading.mentions if m.kind == "title"]
         said = touched(sentence, titles, self._did)
         ends = [0, *sentence_ends(sentence, [m.span for m in titles]), len(sentence)]
