@@ -28,9 +28,9 @@ class SASRecConfig(Config):
 
     width: int = Field(64, ge=2)
     """Dimensions of the item embeddings and of the blocks."""
-    blocks: int = Field(2, ge=1)
+    blocks: int = Field(1, ge=1)
     """Transformer blocks."""
-    heads: int = Field(2, ge=1)
+    heads: int = Field(1, ge=1)
     """Attention heads; a divisor of ``width``."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Share of activations dropped in embeddings and after each half of a block."""
@@ -39,13 +39,13 @@ class SASRecConfig(Config):
     windows: Literal["all", "last"] = "all"
     """What is trained on of a history longer than ``length``: all of it, cut into windows, or its end
     alone, as in the paper."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Of AdamW."""
     item_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of the item embeddings, as a share of ``learning_rate``: below 1 they stay nearer to their start."""
     weight_decay: float = Field(0.0, ge=0)
     """Of AdamW, on all parameters."""
-    smoothing: float = Field(0.0, ge=0, lt=1)
+    smoothing: float = Field(0.1, ge=0, lt=1)
     """Label smoothing."""
     average: float = Field(0.0, ge=0, lt=1)
     """Decay per step of a moving average of the weights; 0 keeps the weights themselves."""
