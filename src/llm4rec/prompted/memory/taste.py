@@ -56,7 +56,7 @@ def favourites(
 
     Returns:
         Columns ``row``, ``value`` (code), ``count``, ``rating`` (mean, null without ratings) and ``at``
-        (list of places in ``queries.history.values``, oldest first), by row, column and falling weight.
+        (list of places in ``queries.history.values``, oldest first), by row, column, falling weight and rating.
     """
     history, ratings = queries.history, queries.history_values
     events = pl.DataFrame({"row": history.rows, "item": history.values.astype(np.int64), "at": np.arange(len(history.values))})
@@ -75,7 +75,7 @@ def favourites(
         .filter(pl.col("liked") >= at_least)
         .join(worth, on="value")
         .with_columns(weight=pl.col("liked") * pl.col("worth"))
-        .sort("row", "column", "weight", "value", descending=[False, False, True, False])
+        .sort("row", "column", "weight", "rating", "value", descending=[False, False, True, True, False], nulls_last=True)
         .group_by("row", "column", maintain_order=True)
         .head(most)
         .select("row", "value", "count", "rating", "at")
