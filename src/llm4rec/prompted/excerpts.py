@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Config, Dataset, SpecError, did_you_mean
@@ -97,6 +98,10 @@ def _header(dataset: Dataset, config: ContaminationConfig, what: str) -> str:
 
 def _titles(dataset: Dataset, config: ContaminationConfig, rng: np.random.Generator) -> list[Case] | str:
     ids, names = dataset.items.ids, _names(dataset.item_table)
+    years = dataset.item_table["year"].to_list() if "year" in dataset.item_table.columns else [0] * len(names)
+    for what, values in (("titles", names), ("years", [f"{year!s:>9}" for year in years])):
+        if _follows(ids, values):
+            return f"ids stand in order of {what}, so a title can be guessed"
     lines = [(f"{plain(i)}{config.item_separator}", value) for i, value in zip(ids, _unique(names), strict=True)]
     return _keyed(lines, _header(dataset, config, "Items"), config, rng)
 
@@ -144,25 +149,24 @@ def _keyed(
 
 def _rows(dataset: Dataset, config: ContaminationConfig, rng: np.random.Generator) -> list[Case] | str:
     """Draw rows; the foils are the rows that the same user has next in the file."""
-    events, between = dataset.events, config.row_separator
+    events, between, n = dataset.events, config.row_separator, len(dataset.events)
     users, items = events[USER].to_numpy(), events[ITEM].to_numpy()
-    fields = [
-        [plain(dataset.users.ids[u]) for u in users],
-        [plain(dataset.items.ids[i]) for i in items],
-        [f"{value:g}" for value in events[VALUE]],
-        *([[str(t) for t in events[TIME]]] if dataset.clock == "utc" else []),
-    ]
+    values, times = events[VALUE].to_numpy(), events[TIME].to_numpy()
     by_user = np.argsort(users, kind="stable")
     starts = np.searchsorted(users[by_user], np.arange(dataset.n_users + 1))
     header = _header(dataset, config, "Rows")
 
+    def line(row: int) -> str:
+        fields = [plain(dataset.users.ids[users[row]]), plain(dataset.items.ids[items[row]]), f"{values[row]:g}"]
+        return between.join([*fields, str(times[row])] if dataset.clock == "utc" else fields)
+
     def before(at: int) -> str:
-        shown = (between.join(field[row] for field in fields) for row in range(at - config.lines, at))
-        return "\n".join([header, *shown]) + "\n"
+        return "\n".join([header, *map(line, range(at - config.lines, at))]) + "\n"
 
     cases: list[Case] = []
-    n = len(events)
-    for at in rng.permutation(np.arange(config.lines, n)).tolist() if n > 4 * config.lines else []:
+    places = _places(dataset.items.ids)
+    near: list[tuple[bool, float]] = []  # is the truth nearest to the id in the row before?  How probable is that by chance?
+    for at in map(int, rng.permutation(np.arange(config.lines, n)) if n > 4 * config.lines else ()):
         user = users[at]
         own = by_user[starts[user] : starts[user + 1]]
         context = slice(at - config.lines, at)
@@ -176,12 +180,34 @@ def _rows(dataset: Dataset, config: ContaminationConfig, rng: np.random.Generato
         apart = abs(elsewhere - at) > config.lines and user not in users[elsewhere - config.lines : elsewhere + 1]
         if len(choices) < 2 or not apart:
             continue
-        key = f"{fields[0][at]}{between}"
+        key = f"{plain(dataset.users.ids[user])}{between}"
         texts = [plain(dataset.items.ids[i]) for i in choices]
         cases.append(_case(before(at) + key, before(elsewhere) + key, key, texts, rng))
+        gaps = np.abs(places[choices] - places[items[at - 1]])
+        near.append((bool(gaps.argmin() == 0), 1 / len(choices)))
         if len(cases) == config.cases:
             break
-    return cases or "no user has rows enough"
+    if not cases:
+        return "no user has rows enough"
+    hits, chance = np.array(near, dtype=np.float64).T
+    if hits.sum() > chance.sum() + 4 * np.sqrt((chance * (1 - chance)).sum()):
+        return "rows stand in order of item ids, so the next one can be guessed"
+    return cases
+
+
+def _follows(ids: Sequence[str], values: Sequence[str]) -> bool:
+    """Do ids stand in order of values, or nearly (a rank correlation beyond .5)?"""
+    if len(set(values)) < 2:
+        return False
+    _, ranks = np.unique(np.array(values), return_inverse=True)
+    return bool(abs(np.corrcoef(_places(ids), np.argsort(np.argsort(ranks, kind="stable")))[0, 1]) > 0.5)
+
+
+def _places(ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return int64[n], the place of each id in order: of numbers where all are numbers, else of text."""
+    numeric = all(i.isdecimal() for i in ids)
+    order = sorted(range(len(ids)), key=lambda i: (int(ids[i]) if numeric else 0, ids[i]))
+    return np.argsort(np.array(order, dtype=np.int64))
 
 
 def _case(shown: str, control: str, key: str, choices: Sequence[str], rng: np.random.Generator) -> Case:
