@@ -21,7 +21,7 @@ from llm4rec.prompted import EvidenceExplainer, EvidenceExplainerConfig, LLMExpl
 from llm4rec.prompted.explain.check import Checker
 from llm4rec.prompted.explain.evidence import Evidence
 from tests import worlds
-from tests.contracts.explainer import ExplainerContract
+from tests.contracts.explainer import GroundedContract
 from tests.prompted.test_rank import Given
 
 
@@ -48,16 +48,16 @@ def first_of_all(request: ChatRequest) -> str:
     return json.dumps({"history": int(bool(cited)), "attribute": int(bool(value)), "sentence": sentence})
 
 
-class TestEvidence(ExplainerContract):
+class TestEvidence(GroundedContract):
     component = EvidenceExplainer
 
 
-class TestEvidenceWithoutAttributes(ExplainerContract):
+class TestEvidenceWithoutAttributes(GroundedContract):
     component = EvidenceExplainer
     configs: ClassVar[dict[str, Any]] = {"attributes": ()}
 
 
-class TestChoose(ExplainerContract):
+class TestChoose(GroundedContract):
     component = LLMExplainer
     configs: ClassVar[dict[str, Any]] = {"top": 3}
 
@@ -65,14 +65,14 @@ class TestChoose(ExplainerContract):
         return Given(ScriptedModel(obedient))
 
 
-class TestChooseGarbage(ExplainerContract):
+class TestChooseGarbage(GroundedContract):
     component = LLMExplainer
 
     def resources(self) -> Given:
         return Given(ScriptedModel(lambda request: "Steven Spielberg made it in 1975!"))
 
 
-class TestJson(ExplainerContract):
+class TestJson(GroundedContract):
     component = LLMExplainer
     configs: ClassVar[dict[str, Any]] = {"mode": "json", "top": 4}
 

@@ -23,7 +23,7 @@ from llm4rec.prompted.explain.fidelity import by_ranking, by_retrieving, fidelit
 from llm4rec.prompted.explain.mentions import Finder
 from llm4rec.prompted.explain.verify import Verifier, verify_against
 from tests import worlds
-from tests.contracts.explainer import ExplainerContract
+from tests.contracts.explainer import GroundedContract
 
 WORLD = worlds.checkerboard()
 TRAIN = WORLD.split.train
@@ -44,7 +44,7 @@ def rng() -> np.random.Generator:
 EXPLAINED = fitted().explain(CASES.queries, LISTS)
 
 
-class TestCounts(ExplainerContract):
+class TestCounts(GroundedContract):
     component = EvidenceExplainer
     configs: ClassVar[dict[str, Any]] = {"counts": True}
 
