@@ -172,7 +172,8 @@ class Network:
         _ = self._follows_masks
         prompts = [prompt for prompt, _ in asked]
         weights = [len(prompt) + sum(map(len, row)) for prompt, row in asked]
-        parts = runs(prompts, weights, torch.get_num_threads(), self._block)
+        cores = torch.get_num_threads() if self.model.device.type == "cpu" else 1
+        parts = runs(prompts, weights, cores, self._block)
 
         def one(run: list[int]) -> list[tuple[list[float], float]]:
             beginning = Beginning(self.model, self._block)
