@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from llm4rec.experiment.report import write_report
@@ -61,7 +62,7 @@ class Opened:
         self.page.on("dialog", lambda d: (self.complaints.append(d.message), d.dismiss()))
         self.page.on("request", lambda r: self.requests.append(r.url))
         self.page.goto(report.as_uri())
-        self.page.wait_for_selector("svg.plot .label")
+        self.page.wait_for_selector("#cost svg.plot .label")
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_another_metric_and_another_reference(opened: Opened, summary: dict[str,
 
 def test_labels_of_the_charts_do_not_overlap(opened: Opened) -> None:
     page = opened.page
-    plots = page.locator("svg.plot")
+    plots = page.locator("#cost svg.plot")
     assert plots.count() == 2
     for i in range(2):
         boxes = (
@@ -158,8 +159,6 @@ def test_the_cases_open_by_keyboard(opened: Opened) -> None:
 
 
 def test_a_case_shows_its_stages_prompt_answer_and_explanations(opened: Opened, report: Path) -> None:
-    import polars as pl
-
     page = opened.page
     page.get_by_label("System", exact=True).select_option("llm_embedded")
     page.get_by_label("Search").fill("llm")
@@ -183,7 +182,105 @@ def test_a_case_shows_its_stages_prompt_answer_and_explanations(opened: Opened, 
     assert "I would say: 3, 1, 2" in page.locator(".exchange pre").nth(1).inner_text()
     assert "<b>liked</b>" in page.locator("#case details", has_text="remembered of the user").locator("pre").inner_text()
     assert page.locator(".why li").count() == 3
-    assert "✓ in the history" in page.locator(".why").inner_text()
+
+
+def test_claims_and_sentences_show_what_code_found(opened: Opened) -> None:
+    page = opened.page
+    page.get_by_label("System", exact=True).select_option("llm_embedded")
+    page.get_by_label("Outcome").select_option("hit")
+    page.locator("#case-list .option").first.click()
+    one = page.locator(".why li").first
+    chips = one.locator(".claims > .chip").all_inner_texts()
+    assert [c.split()[-1] for c in chips[:3]] == ["true", "false", "unresolvable"]
+    assert chips[2].startswith("shared: genres = <b>Noir</b> · shared with ")
+    assert chips[3].startswith("count: at least 3 of the history · genres = ")
+    assert chips[4] == "fidelity +0.25"
+    marked = one.locator(".says mark.unsupported").all_text_contents()
+    assert marked == ["Vertigo (nothing supports this)", "Hitchcock (nothing supports this)"]
+    assert one.locator(".says mark.true").count() == 1
+    assert one.locator(".says mark.false").inner_text().startswith("which is ")
+    assert "supported by nothing: <s>1958</s>" in one.inner_text()
+    added = page.locator("#case .added").inner_text()
+    assert "augment:ItemMemory: <u>facts</u> for 311 items, keywords for 480 items, 41.5 s" in added
+    assert "augment:UserMemory: no column of the items" in added
+
+
+def test_the_curves_step_through_the_slots(opened: Opened) -> None:
+    page = opened.page
+    cards = page.locator("#ranker-rows > section")
+    assert cards.count() == 2
+    assert cards.first.locator("svg.curve").count() == 0
+    curve = cards.nth(1).locator("svg.curve").first
+    curve.focus()
+    page.keyboard.press("ArrowRight")
+    assert curve.get_attribute("aria-valuenow") == "2"
+    assert page.locator("#tip").is_visible()
+    assert page.locator("#tip").inner_text() == curve.get_attribute("aria-valuetext")
+    assert "true item there placed first" in page.locator("#tip").inner_text()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert curve.get_attribute("aria-valuenow") == "20"
+    page.keyboard.press("Home")
+    first = curve.get_attribute("aria-valuetext") or ""
+    assert "true item there" not in first
+    page.keyboard.press("Tab")
+    box = curve.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    assert curve.get_attribute("aria-valuenow") in ("10", "11")
+    page.mouse.move(0, 0)
+    assert page.locator("#tip").is_hidden()
+    cards.nth(1).locator("summary", has_text="figures by slot").click()
+    assert cards.nth(1).locator("details tbody tr").count() == 20
+    assert cards.nth(1).locator("details tbody tr").first.locator("td").first.inner_text() in first
+
+
+def test_rankers_explainers_and_memory_have_their_sections(opened: Opened) -> None:
+    page = opened.page
+    assert page.locator("nav a").all_inner_texts()[4:7] == ["Rankers", "By heart", "Explanations"]
+    told = page.locator("#ranker-rows > section").all_inner_texts()
+    assert "It does not use the order of the history" in told[0]
+    assert "It favours what is shown early" in told[1]
+    assert "It uses the history" in told[1]
+    assert "<b>unreadable</b> × 4" in told[1]
+    known = page.locator("#by-heart-rows > section")
+    assert known.count() == 2
+    assert known.first.locator("tbody tr").count() == 3
+    assert "knows the file </script>" in known.first.inner_text()
+    assert "knows the file" not in known.nth(1).inner_text()
+    assert "attribute:year: not asked, only 2 items have what is asked" in known.first.inner_text()
+    table = page.locator("#explained table")
+    assert table.locator("tbody tr").count() == 2
+    heads = table.locator("thead button").all_inner_texts()
+    assert heads == ["System", "Coverage", "Claim precision", "Unsupported mentions", "Unsupported explanations",
+                     "Subjective share", "USR", "Unique forms", "DIV", "FMR", "Fidelity", "Fallback rate"]  # fmt: skip
+    names = table.locator("tbody tr")
+    for head, first in (("Unsupported mentions", "ease"), ("DIV", "llm_embedded"), ("Unique forms", "llm_embedded")):
+        table.get_by_role("button", name=head).click()
+        assert names.first.get_attribute("data-system") == first, head
+    assert "Not all of them explained the same cases" in table.locator("caption").inner_text()
+
+
+def test_a_run_without_rankers_or_explanations_has_no_such_section(browser: Any, report: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(report.parent, tmp_path / "plain"))
+    rows = json.loads((run / "summary.json").read_text())
+    for row in rows.values():
+        for key in ("diagnosis", "explanation", "additions"):
+            row.pop(key)
+    (run / "summary.json").write_text(json.dumps(rows))
+    (run / "contamination.json").unlink()
+    old = pl.read_parquet(run / "explanations.parquet").drop("unsupported", "fidelity")
+    claims = pl.col("claims").list.eval(pl.struct(pl.element().struct.field("kind", "item", "attribute", "value")))
+    old.with_columns(claims).write_parquet(run / "explanations.parquet")
+    one = Opened(browser, write_report(run))
+    links = one.page.locator("nav a").all_inner_texts()
+    assert not {"Rankers", "By heart", "Explanations"} & set(links)
+    assert one.page.locator("#rankers, #by-heart, #explained, #case .added").count() == 0
+    one.page.get_by_label("System", exact=True).select_option("llm_embedded")
+    assert one.page.locator(".why .chip").count()
+    assert one.page.locator(".why mark, .why .chip.good, .why .chip.bad").count() == 0
+    assert one.complaints == []
+    one.context.close()
 
 
 def test_failures_and_dropped_items_are_shown(opened: Opened) -> None:
@@ -252,8 +349,9 @@ CONTRAST = """() => {
 def test_both_widths_and_themes(browser: Any, report: Path, width: int, scheme: str) -> None:
     one = Opened(browser, report, color_scheme=scheme, viewport={"width": width, "height": 900})
     page = one.page
-    for details in ("#matrix", "#every-metric"):
+    for details in ("#matrix", "#every-metric", "#explained details", ".ranker details"):
         page.locator(f"{details} > summary").click()
+    page.get_by_label("System", exact=True).select_option("llm_embedded")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CONTRAST) == []
     wanted = os.environ.get("LLM4REC_SCREENSHOTS")

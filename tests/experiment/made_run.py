@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tests.experiment.made_insight import ADDITIONS, CONTAMINATION, diagnosis, explanation
+
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} “Ünïcödé” \u202eevil\u202c"
 USERS, ITEMS, DEPTH, SAMPLE = 300, 480, 100, 120
 FIRST = ("Silent", "Golden", "Broken", "Midnight", "Paper", "Northern", "Last", "Distant", "Crimson", "Hidden", "Electric")
@@ -167,6 +169,9 @@ def make_run(folder: Path) -> Path:
             },
             "failures": {"unreadable": 4, "omitted": 11, "unknown_item": 2} if name == "llm_served" else {},
             "stages": stages, "versus": {},
+            "diagnosis": diagnosis(name) if llm else {},
+            "explanation": explanation(name) if name in ("ease", "llm_embedded") else {},
+            "additions": ADDITIONS if name == "llm_embedded" else [],
         }  # fmt: skip
     for a in summary:
         for b in summary:
@@ -190,6 +195,7 @@ def make_run(folder: Path) -> Path:
         "text": [f"{t}; {GENRES[i % 6]}" for i, t in enumerate(titles)],
     }).write_parquet(folder / "catalog.parquet")  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "contamination.json").write_text(json.dumps(CONTAMINATION))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
     (folder / "spec.toml").write_text(SPEC)
     return folder
@@ -223,15 +229,29 @@ def _write_words(folder: Path, ids: list[str], titles: list[str], truth: Any, hi
             })  # fmt: skip
         for rank in (1, 2, 3):
             item, cited = int(truth[case] + rank - 1) % ITEMS, int(history[case][-rank])
+            genre = GENRES[cited % 6]
+            sentence = f"Because you watched {titles[cited]}, which is {genre.lower()} as well, like Vertigo by Hitchcock."
+            span = [sentence.index(titles[cited]), sentence.index(titles[cited]) + len(titles[cited])]
+            other = [sentence.index("which is"), sentence.index(" as well")]
+            claim = {"item": None, "attribute": None, "operator": "=", "value": None, "count": None, "span": None}
             explanations.append({
-                "system": "llm_embedded", "seed": 1, "case": case, "rank": rank, "item": ids[item],
-                "sentence": f"Because you watched {titles[cited]}, which is {GENRES[cited % 6].lower()} as well.",
+                "system": "llm_embedded", "seed": 1, "case": case, "rank": rank, "item": ids[item], "sentence": sentence,
                 "claims": [
-                    {"kind": "history", "item": ids[cited], "attribute": None, "value": None},
-                    {"kind": "attribute", "item": None, "attribute": "genres", "value": GENRES[item % 6]},
+                    claim | {"kind": "history", "item": ids[cited], "span": span, "outcome": "true"},
+                    claim | {"kind": "attribute", "attribute": "genres", "value": genre, "span": other, "outcome": "false"},
+                    claim | {"kind": "shared", "item": ids[cited], "attribute": "genres", "value": "<b>Noir</b>",
+                             "outcome": "unresolvable"},
+                    claim | {"kind": "count", "attribute": "genres", "operator": "count>=", "value": genre, "count": 3,
+                             "outcome": "unstated"},
                 ],
+                "unsupported": ["Vertigo", "Hitchcock", "<s>1958</s>"],
+                "fidelity": None if rank == 3 else 0.25 * rank,
                 "failure": None, "prompt": f"{prompt}\nExplain {titles[item]}.", "answer": f"You watched {titles[cited]}.",
             })  # fmt: skip
+    explanations.append({
+        **explanations[0], "system": "ease", "claims": [], "unsupported": [], "fidelity": None, "sentence": "It is near.",
+        "prompt": None, "answer": None,
+    })  # fmt: skip
     pl.DataFrame(notes, infer_schema_length=None).write_parquet(folder / "notes.parquet")
     pl.DataFrame(profiles).write_parquet(folder / "profiles.parquet")
     pl.DataFrame(explanations, infer_schema_length=None).write_parquet(folder / "explanations.parquet")

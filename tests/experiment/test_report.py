@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from llm4rec.core import RunError
 from llm4rec.experiment import report_cases
-from llm4rec.experiment.report import embeddable, findings, write_report
+from llm4rec.experiment.report import embeddable, write_report
 from llm4rec.experiment.report_cases import choose, feeding
+from llm4rec.experiment.report_findings import findings
 from tests.experiment.made_run import HOSTILE, SAMPLE, USERS, make_run
 
 
@@ -262,7 +263,7 @@ def _system(
     figure = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01, "n": 100.0}
     return {
         "name": name, "label": name.upper(), "llm": llm, "text": text or llm, "control": control, "seeds": [1],
-        "metrics": {"all": {"ndcg@10": figure}, "sample": {}}, "versus": versus or {},
+        "metrics": {"all": {"ndcg@10": figure}, "sample": {}}, "versus": versus or {}, "diagnosis": [],
         "cases": 100, "ms_per_query": 500.0 if llm else 1.0,
         "cost": {"calls": 100, "cached": 0, "tokens_in": 900, "tokens_out": 100, "usd": None},
     }  # fmt: skip

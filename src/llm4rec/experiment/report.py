@@ -32,7 +32,7 @@ from llm4rec.experiment.report_findings import ALPHA, findings
 from llm4rec.experiment.report_rankers import diagnoses
 from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
 
-SCRIPTS: Final = ("dom.js", "leaderboard.js", "charts.js", "cases.js", "page.js")
+SCRIPTS: Final = ("dom.js", "leaderboard.js", "charts.js", "rankers.js", "explained.js", "cases.js", "page.js")
 #: Keys of a system's table in the spec that say that it reads text.
 TEXT_KEYS: Final = frozenset({"encoder", "llm"})
 
@@ -80,6 +80,7 @@ def write_report(run: Path) -> Path:
         "experiment": head,
         "systems": systems,
         "primary": primary,
+        "diagnosed": any(s["diagnosis"] for s in systems),
         "facts": _facts(environment, embedded["all"]),
         "findings": findings(systems, primary, known),
         "rules": flat(environment.get("split") or {}),

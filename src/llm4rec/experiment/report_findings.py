@@ -94,7 +94,7 @@ def _unread_history(systems: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     gain = history["fake"]["gain"]
     return [{
         "question": "Do the LLM rankers use the history?", "answer": answer,
-        "detail": f"{label}: {sentence}" + (f" The same holds for {_listed(others)}." if others else ""),
+        "detail": f"{label}: {sentence}" + (f" Nor is a use seen for {_listed(others)}." if others else ""),
         "interval": gain, "sure": gain["low"] is not None and gain["high"] is not None and not gain["low"] <= 0 <= gain["high"],
         "number": f"{signed(gain['difference'])} {history['metric']}",
     }]  # fmt: skip

@@ -111,7 +111,7 @@ def _slots(position: Mapping[str, Any]) -> str:
     if slope is None:
         return told.strip() or "No listing could be compared."
     bent = side(slope)
-    much = f"{signed(slope['mean'], '{:+.2f}')} of a list's length ({spanned(slope, '{:+.2f}')})"
+    much = f"{signed(slope['mean'], '{:+.2f}')} of a list’s length ({spanned(slope, '{:+.2f}')})"
     if bent == 0:
         return f"No trend over the slots is seen: from the first to the last a place changes by {much}.{told}"
     early, moved = ("early", "falls") if bent > 0 else ("late", "rises")
@@ -134,17 +134,17 @@ def use_of_history(control: Mapping[str, Any], name: str, metric: str) -> tuple[
     order), ``unseen`` (the interval holds 0) or ``harmful`` (it lies below).
     """
     gain, tau = control["gain"], control["tau"]
-    what, given = ("the history", "with another user's") if name == "fake" else ("the order of the history", "shuffled")
-    much = f"{abs(gain['difference']):.4f} ({spanned(gain)})"
+    what, other = ("the history", "another user’s") if name == "fake" else ("the order of the history", "a random one")
     if tau is not None and tau["mean"] >= SAME_ORDER:
-        return "same", f"It does not use {what}: {given}, it gives the same order."
+        return "same", f"It does not use {what}: with {other} it gives the same order."
+    much = f"against {other}, the true one gains {signed(gain['difference'])} {metric} ({spanned(gain)})."
     gained = side(gain)
     if gained > 0:
-        return "used", f"It uses {what}: {given}, {metric} falls by {much}."
+        return "used", f"It uses {what}: {much}"
     if gained < 0:
-        return "harmful", f"It does worse with {what} as it is: {given}, {metric} rises by {much}."
-    moves = "" if tau is None else f" It does order otherwise (τ {signed(tau['mean'])}), but to no gain that these cases show."
-    return "unseen", f"No use of {what} is seen: {given}, {metric} loses {signed(gain['difference'])} ({spanned(gain)}).{moves}"
+        return "harmful", f"It would do better without {what} as it is: {much}"
+    moved = "" if tau is None else f" Its order does change (τ {signed(tau['mean'], '{:+.2f}')}), to no loss that is seen."
+    return "unseen", f"No use of {what} is seen: {much}{moved}"
 
 
 def _answered(answers: Mapping[str, Any]) -> str:

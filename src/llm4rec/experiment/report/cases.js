@@ -203,19 +203,41 @@ function exchanges(note) {
   return [first, rest.length ? el("details", {}, el("summary", {}, `${rest.length} more exchange${rest.length > 1 ? "s" : ""}`), rest) : null];
 }
 
-function claim(one, [kind, item, attribute, value]) {
-  const text = [attribute && known(value) ? `${attribute}: ${value}` : value || attribute, known(item) ? title(item) : null].filter(Boolean).join(" · ");
-  const inHistory = known(item) && one.history.includes(item);
-  const check = !known(item) ? "" : inHistory ? " ✓ in the history" : " ✗ not in the history shown";
-  return el("span", { class: `chip ${known(item) ? (inHistory ? "good" : "bad") : ""}`, dir: "auto" }, `${kind}${text ? `: ${text}` : ""}${check}`);
+const OPERATORS = { "=": "=", "!=": "≠", "<": "<", "<=": "≤", ">": ">", ">=": "≥", contains: "contains" };
+const AMOUNTS = { "count=": "exactly", "count>=": "at least", "count<=": "at most" };
+const VERDICTS = { true: ["good", "✓ true"], false: ["bad", "✗ false"], unresolvable: ["", "? unresolvable"], unstated: ["", "· not stated in the sentence"] };
+
+function claim(c) {
+  const stated = [c.attribute, c.operator in AMOUNTS ? "=" : OPERATORS[c.operator] || (known(c.value) && c.attribute ? "=" : null), c.value].filter((x) => known(x) && x !== "");
+  const text = c.attribute || known(c.value) ? stated.join(" ") : "";
+  const item = known(c.item) ? title(c.item) : "";
+  const amount = c.operator in AMOUNTS ? `${AMOUNTS[c.operator]} ${known(c.count) ? count(c.count) : "?"} of the history` : "";
+  const words = [amount, text, item && (c.kind === "shared" ? `shared with ${item}` : item)].filter(Boolean).join(" · ");
+  const [paint, verdict] = VERDICTS[c.outcome] || ["", ""];
+  return el("span", { class: `chip ${paint}`, dir: "auto" }, el("span", { class: "t" }, `${c.kind || "claim"}${words ? `: ${words}` : ""}`), verdict ? ` ${verdict}` : null);
 }
 
+const MARKED = { true: "a true claim", false: "a false claim", unresolvable: "a claim that cannot be resolved", unstated: "a claim that is not stated", unsupported: "nothing supports this" };
+const stretch = ([text, mark]) => (mark ? el("mark", { class: mark, title: MARKED[mark] }, text, mark === "true" ? null : el("span", { class: "unseen" }, ` (${MARKED[mark]})`)) : text);
+
 function explanation(one, e) {
+  const fell = known(e.fidelity) && tip(el("span", { class: "chip", tabindex: 0 }, `fidelity ${signed(e.fidelity, 2)}`), "log2 of the fall in rank without the cited history items, less that without as many random ones: above 0, the recommendation rests on what is cited");
   return el("li", {}, el("p", { class: "quiet small" }, `${e.rank}. `, untrusted(title(e.item)), one.truth.includes(e.item) ? " (the truth)" : ""),
     e.failure ? el("p", {}, el("span", { class: "chip bad" }, `failed: ${e.failure}`)) : null,
-    e.sentence ? el("p", { class: "says t", dir: "auto" }, e.sentence) : null,
-    e.claims.length ? el("div", { class: "claims" }, e.claims.map((c) => claim(one, c))) : null,
+    e.sentence.length ? el("p", { class: "says t", dir: "auto" }, e.sentence.map(stretch)) : null,
+    e.unsupported.length ? el("p", { class: "small" }, el("span", { class: "quiet" }, "Also named, and supported by nothing: "), untrusted(e.unsupported.join(", "))) : null,
+    e.claims.length || fell ? el("div", { class: "claims" }, e.claims.map(claim), fell) : null,
     e.prompt !== null || e.answer !== null ? el("details", {}, el("summary", {}, "Prompt and raw answer"), words(e.prompt), el("h4", { class: "quiet small" }, "Raw answer"), words(e.answer, "The model gave no text.")) : null);
+}
+
+// What the augmenters of a system added to all items; what they made known of a case's user stands beside it.
+function additions(s) {
+  const line = (a) => {
+    const columns = Object.entries(a.columns).map(([column, n]) => [el("code", { class: "t" }, column), ` for ${count(n)} items`]);
+    const listed = columns.flatMap((part, i) => (i ? [", ", part] : [part]));
+    return el("li", {}, untrusted(a.name), ": ", listed.length ? listed : "no column of the items", known(a.seconds) ? el("span", { class: "quiet" }, `, ${seconds(a.seconds)}`) : null);
+  };
+  return el("details", { open: true, class: "added" }, el("summary", {}, "What augmenters added"), el("ul", { class: "lines" }, s.additions.map(line)));
 }
 
 function drawCase() {
@@ -233,6 +255,7 @@ function drawCase() {
   else {
     const seed = DATA.seeds[s.name];
     parts.push(el("h3", {}, "Lists of ", untrusted(s.label), known(seed) && s.seeds.length > 1 ? el("span", { class: "quiet small" }, ` seed ${seed}, the first of ${s.seeds.length}`) : null), stages(one, s));
+    if (s.additions.length) parts.push(additions(s));
     const told = (one.profiles || {})[s.name] || [];
     if (told.length) parts.push(el("details", { open: true }, el("summary", {}, "What was remembered of the user"), told.map(([stage, text]) => [el("h4", { class: "quiet small" }, DATA.stages[stage]), words(text)])));
     for (const note of (one.notes || {})[s.name] || []) {

@@ -151,18 +151,19 @@ const region = (label, ...children) => el("div", { class: "scroll", role: "regio
 const percent = (x) => `${(100 * x).toFixed(2)}%`;
 
 // -- the one tooltip -------------------------------------------------------------------------
-function tip(node, text) {
+function tell(node, text) {
   const box = $("tip");
-  const show = () => {
-    box.textContent = text;
-    box.hidden = false;
-    const at = node.getBoundingClientRect();
-    const left = Math.min(Math.max(8, at.left + at.width / 2 - box.offsetWidth / 2), innerWidth - box.offsetWidth - 8);
-    const above = at.top - box.offsetHeight - 8;
-    attributes(box, { style: { left: `${left + scrollX}px`, top: `${(above > 56 ? above : at.bottom + 8) + scrollY}px` } });
-  };
-  const hide = () => { box.hidden = true; };
-  for (const [event, act] of [["pointerenter", show], ["focus", show], ["pointerleave", hide], ["blur", hide]]) node.addEventListener(event, act);
+  box.textContent = text;
+  box.hidden = false;
+  const at = node.getBoundingClientRect();
+  const left = Math.min(Math.max(8, at.left + at.width / 2 - box.offsetWidth / 2), innerWidth - box.offsetWidth - 8);
+  const above = at.top - box.offsetHeight - 8;
+  attributes(box, { style: { left: `${left + scrollX}px`, top: `${(above > 56 ? above : at.bottom + 8) + scrollY}px` } });
+}
+const hush = () => { $("tip").hidden = true; };
+function tip(node, text) {
+  for (const event of ["pointerenter", "focus"]) node.addEventListener(event, () => tell(node, text));
+  for (const event of ["pointerleave", "blur"]) node.addEventListener(event, hush);
   return node;
 }
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") $("tip").hidden = true; });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") hush(); });
