@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import pytest
 
 from llm4rec.core import (
@@ -22,7 +23,7 @@ from llm4rec.core import (
     ScoringComponent,
 )
 from tests import worlds
-from tests.contracts import ExplainerContract, RankerContract, ScoringContract
+from tests.contracts import AugmenterContract, ExplainerContract, RankerContract, ScoringContract
 
 
 class NeighbourConfig(Config):
@@ -89,6 +90,28 @@ class Because(Component[NeighbourConfig]):
 
 class TestBecause(ExplainerContract):
     component = Because
+
+
+class Topical(Component[NeighbourConfig]):
+    """Adds how often an item was touched early on, and tells of the last item of the history."""
+
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Topical:
+        self.titles_ = train.item_table["title"].to_list()
+        self.notes_ = [f"item of {title}" for title in self.titles_]
+        return self
+
+    def augment(self, dataset: Dataset) -> Dataset:
+        column = pl.Series("notes", self.notes_)
+        return dataclasses.replace(dataset, item_table=dataset.item_table.with_columns(column))
+
+    def enrich(self, queries: Queries) -> Queries:
+        before = queries.profiles or ("",) * len(queries)
+        last = [self.titles_[int(row[-1])] if len(row) else "nothing" for row in queries.history]
+        return dataclasses.replace(queries, profiles=tuple(f"{b} {x}".strip() for b, x in zip(before, last, strict=True)))
+
+
+class TestTopical(AugmenterContract):
+    component = Topical
 
 
 # -- a wrong component fails ---------------------------------------------------------------
@@ -220,6 +243,44 @@ class Skipping(Because):
         return [row[:-1] for row in super().explain(queries, lists)]
 
 
+class Foreseeing(Topical):
+    """Adds the number of all events, also of those after the query."""
+
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Foreseeing:
+        super().fit(train, valid=valid, rng=rng)
+        self.notes_ = [f"touched {n} times" for n in train.item_counts.tolist()]
+        return self
+
+
+class Rewriting(Topical):
+    """Writes over a column, and drops the oldest event of each history."""
+
+    def augment(self, dataset: Dataset) -> Dataset:
+        titles = pl.Series("title", self.notes_)
+        return dataclasses.replace(super().augment(dataset), item_table=dataset.item_table.with_columns(titles, notes=titles))
+
+    def enrich(self, queries: Queries) -> Queries:
+        longest = max(1, int(queries.history.lengths.max(initial=0)) - 1)
+        return Queries(queries.users, queries.history.last(longest), queries.times, profiles=super().enrich(queries).profiles)
+
+
+class Counting(Topical):
+    """Tells each user the place in the batch."""
+
+    def enrich(self, queries: Queries) -> Queries:
+        return dataclasses.replace(queries, profiles=tuple(f"number {row}" for row in range(len(queries))))
+
+
+class Idle(Topical):
+    """Adds nothing."""
+
+    def augment(self, dataset: Dataset) -> Dataset:
+        return dataset
+
+    def enrich(self, queries: Queries) -> Queries:
+        return queries
+
+
 def _run(contract: type, component: type, test: str, tmp_path: Any, **attributes: Any) -> None:
     case = type("Case", (contract,), {"component": component, **attributes})()
     method = getattr(case, test)
@@ -247,6 +308,13 @@ WRONG: list[tuple[type, type, str]] = [
     (RankerContract, Positional, "test_order_of_candidates_does_not_matter_unless_declared"),
     (ExplainerContract, Lying, "test_claims_are_true"),
     (ExplainerContract, Skipping, "test_explains_each_item_in_order"),
+    (AugmenterContract, Foreseeing, "test_nothing_comes_from_the_time_of_the_query_or_later"),
+    (AugmenterContract, Rewriting, "test_the_rest_of_the_data_is_as_it_was"),
+    (AugmenterContract, Rewriting, "test_the_rest_of_the_queries_is_as_it_was"),
+    (AugmenterContract, Counting, "test_the_rest_of_the_queries_is_as_it_was"),
+    (AugmenterContract, Counting, "test_one_at_a_time_equals_the_batch"),
+    (AugmenterContract, Counting, "test_order_of_queries_does_not_matter"),
+    (AugmenterContract, Idle, "test_is_an_augmenter_that_adds"),
 ]
 
 
