@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from llm4rec.core import ModelError, RunError
+from llm4rec.core import ModelError, RunError, SpecError
 from llm4rec.experiment.recommend import recommend
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
@@ -225,6 +225,18 @@ def test_a_run_checks_its_explanations(finished: Path) -> None:
     outcomes = table.explode("claims")["claims"].drop_nulls().struct.field("outcome")
     assert len(outcomes) > 0
     assert set(outcomes) == {"true"}
+
+
+def test_models_are_probed_for_the_data(log_folder: Path) -> None:
+    path = log_folder / "spec.toml"
+    path.write_text(path.read_text().replace("[data]", '[contamination]\nllm = ["told"]\ncases = 5\nwritten = 0\n[data]', 1))
+    run(read_spec(path), log_folder / "out")
+    found = json.loads((log_folder / "out" / "contamination.json").read_text())
+    assert set(found) == {"told"}
+    assert "verdict" in found["told"]
+    path.write_text(path.read_text().replace('["told"]', '["tole"]'))
+    with pytest.raises(SpecError, match=r"contamination.llm: there is no table \[llm.tole\]"):
+        read_spec(path)
 
 
 def test_a_directory_of_something_else_is_left_alone(log_folder: Path) -> None:

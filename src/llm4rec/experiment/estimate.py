@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import RunDirectory
-from llm4rec.experiment.plan import Plan, key_of
+from llm4rec.experiment.plan import Plan, as_published, key_of
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.resources import DryResources
 from llm4rec.experiment.spec import Spec, order
@@ -20,6 +20,7 @@ from llm4rec.experiment.systems import build, restore
 from llm4rec.llm import Estimate
 from llm4rec.models.popular import Popular
 from llm4rec.pipeline import Pipeline
+from llm4rec.prompted.contamination import probe_contamination
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,24 @@ def estimate(spec: Spec, out: Path, *, tell: Callable[[str], None]) -> tuple[lis
             tell(f"{name}: counting what it would ask ...")
             before = resources.estimates()
             rehearsal.serve(name, question)
-            for llm, after in resources.estimates().items():
-                asked = after - before.get(llm, Estimate())
-                if asked.calls or asked.cached:
-                    price = spec.llm[llm].price
-                    rows.append(Row(name, llm, asked, asked.usd(price), asked.most_usd(price)))
+            rows += _rows(name, spec, before, resources.estimates())
+        for llm in spec.contamination.llm:
+            before, asked = resources.estimates(), spec.contamination
+            if asked.method == "auto":  # a run finds out by asking
+                scored = spec.llm[llm].backend != "server"
+                asked = asked.model_copy(update={"method": "likelihood" if scored else "choice"})
+            probe_contamination(resources.llm(llm), load(as_published(spec.data)), asked)
+            rows += _rows("contamination", spec, before, resources.estimates())
     finally:
         resources.close()
     return rows, rehearsal.stand_ins
+
+
+def _rows(system: str, spec: Spec, before: Mapping[str, Estimate], after: Mapping[str, Estimate]) -> list[Row]:
+    """Return what was counted between two moments, one row a model."""
+    rows = []
+    for llm, counted in after.items():
+        asked, price = counted - before.get(llm, Estimate()), spec.llm[llm].price
+        if asked.calls or asked.cached:
+            rows.append(Row(system, llm, asked, asked.usd(price), asked.most_usd(price)))
+    return rows

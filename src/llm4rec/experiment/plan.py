@@ -10,6 +10,7 @@ from typing import Any
 
 from llm4rec import __file__ as package
 from llm4rec.core import Split
+from llm4rec.data import DataConfig
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
@@ -82,6 +83,11 @@ class Plan:
         """Is a system too slow for all cases?"""
         system = self.spec.systems[name]
         return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
+
+
+def as_published(data: DataConfig) -> DataConfig:
+    """Return a data table without its filters."""
+    return data.model_copy(update={"min_value": None, "user_core": 0, "item_core": 0})
 
 
 def key_of(path: Path) -> str | None:

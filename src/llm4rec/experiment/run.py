@@ -21,7 +21,7 @@ from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
-from llm4rec.experiment.plan import Plan, digest, key_of
+from llm4rec.experiment.plan import Plan, as_published, digest, key_of
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
@@ -40,6 +40,7 @@ from llm4rec.experiment.tables import (
 from llm4rec.llm import Mode, Tally
 from llm4rec.metrics import check_invariants, evaluate
 from llm4rec.pipeline import Pipeline, Trace
+from llm4rec.prompted.contamination import probe_contamination
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class _Runner:
             self._write_ground(dataset)
             for name, seed in todo:
                 self._system(name, seed)
+            self._probe()
             self._put_together(started, shown)
         return self.directory / "report.html"
 
@@ -222,6 +224,22 @@ class _Runner:
                 schema: Any = TABLES[table]
                 rows.with_columns(**tag).select(schema.keys()).cast(schema).write_parquet(scratch / f"{table}.parquet")
             (scratch / "part.json").write_text(json.dumps(part, indent=2) + "\n")
+
+    def _probe(self) -> None:
+        """Ask the models that the specification names what they know of the data by heart.
+
+        They are asked about the set as it was published, without the specification's filters.
+        """
+        asked = self.spec.contamination
+        if not asked.llm:
+            (self.directory / "contamination.json").unlink(missing_ok=True)
+            return
+        published, found = load(as_published(self.spec.data)), {}
+        for name in asked.llm:
+            self.tell(f"contamination: probing {name} ...")
+            found[name] = probe_contamination(self.resources.llm(name), published, asked).to_json()
+            self.tell(f"contamination: {name}: {found[name]['verdict']}")
+        self.directory.write_json("contamination.json", found)
 
     # -- the run's own tables -----------------------------------------------------------------
     def _write_ground(self, dataset: Dataset) -> None:

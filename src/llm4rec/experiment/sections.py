@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llm4rec.core import Config, Mask, SpecError
 from llm4rec.metrics import ACCURACY, parse_metric
+from llm4rec.prompted.excerpts import ContaminationConfig
 
 #: A source of candidates that is no system.
 RANDOM = "random"
@@ -131,3 +132,10 @@ class Protocol(Config):
         size, sources = self.candidates.size, self.candidates.sources
         kind = f"{size} random candidates" if sources == (RANDOM,) else f"{size} candidates from {' and '.join(sources)}"
         return f"{kind} with the truth among them" if self.candidates.inject else f"{kind}, the truth where they find it"
+
+
+class Contamination(ContaminationConfig):
+    """``[contamination]``: do the language models know the data by heart?"""
+
+    llm: tuple[str, ...] = ()
+    """Models that are probed, by their tables; none unless named."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llm4rec.core import Config, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
-from llm4rec.experiment.sections import RANDOM, Experiment, Protocol
+from llm4rec.experiment.sections import RANDOM, Contamination, Experiment, Protocol
 from llm4rec.features.encoders import EncoderConfig
 from llm4rec.llm import BudgetConfig, LLMConfig
 from llm4rec.pipeline import PipelineConfig
@@ -101,6 +101,7 @@ class Spec(Config):
     split: SplitConfig = SplitConfig()
     protocol: Protocol = Protocol()
     budget: BudgetConfig = BudgetConfig()
+    contamination: Contamination = Contamination.model_validate({})
     llm: dict[str, LLMConfig] = Field(default_factory=dict)
     encoder: dict[str, EncoderConfig] = Field(default_factory=dict)
     systems: dict[str, System]
@@ -243,6 +244,9 @@ def _check_names(spec: Spec, where: str) -> None:
                 raise SpecError(
                     f"retrieves with {wanted!r}, which is no system", where=at, todo=did_you_mean(wanted, spec.systems)
                 )
+    for wanted in set(spec.contamination.llm) - set(spec.llm):
+        todo = did_you_mean(wanted, spec.llm)
+        raise SpecError(f"there is no table [llm.{wanted}]", where=f"{where}: contamination.llm", todo=todo)
     sources = spec.protocol.candidates.sources if spec.protocol.candidates is not None else ()
     for source in set(sources) - set(spec.systems) - {RANDOM}:
         todo = did_you_mean(source, [RANDOM, *spec.systems])
