@@ -30,6 +30,7 @@ from llm4rec.pipeline import Pipeline, PipelineConfig
 from llm4rec.prompted.memory.facts import Evidence, Fact
 from llm4rec.prompted.memory.memory import Memory
 from llm4rec.prompted.memory.users import UserMemory, UserMemoryConfig
+from llm4rec.prompted.wording import load_prompt
 from tests.contracts.evaluation import recall
 from tests.prompted.memory.world import MUTE
 
@@ -267,6 +268,18 @@ def test_model_and_what_it_writes_go_together() -> None:
             UserMemoryConfig.model_validate(wrong)
     with pytest.raises(ModelError, match="made without a language model"):
         writing(None).enrich(asked((0, [0], [5])))
+
+
+def test_an_own_template_is_checked_when_it_is_read(tmp_path: Path) -> None:
+    own = tmp_path / "mine.j2"
+    own.write_text("{{ history | join('; ') }}")
+    told = writing(ScriptedModel(lambda r: "Fine."), profile_template=str(own)).recall(asked((0, [0, 2], [5, 4])))
+    assert told.notes[0].exchanges[0].prompt == "watched Alien (1979), rated 5; watched Big Night (1996), rated 4"
+    for text, what in (("{{ histroy }}", "did you mean 'history'"), ("Hello.", "does not name 'history'")):
+        own.write_text(text)
+        load_prompt.cache_clear()
+        with pytest.raises(SpecError, match=what):
+            writing(ScriptedModel(), profile_template=str(own))
 
 
 # -- the control --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from llm4rec.models.text import TextRetriever, TextRetrieverConfig, mixed
 from llm4rec.prompted.items import item_names
 from llm4rec.prompted.memory.titles import Title, TitleIndex, catalogue_titles, named
 from llm4rec.prompted.memory.writing import sentences
-from llm4rec.prompted.wording import load_prompt, spelt
+from llm4rec.prompted.wording import Kind, Template, load_prompt, spelt
 
 Answer = Literal["none", "profile", "description", "search", "vector", "id"]
 #: The prompt of each answer that a language model gives.
@@ -118,9 +118,12 @@ class ExpandedText(TextRetriever, Component[ExpandedTextConfig]):
         c = self.config
         self._messages: Callable[..., tuple[Message, ...]] | None = None
         if c.answer in _PROMPTS:
-            prompt = load_prompt(f"expand_{_PROMPTS[c.answer]}", c.prompt)
-            count = {"titles": c.titles} if _PROMPTS[c.answer] == "title" else {}
-            self._messages = partial(prompt.messages, things=c.things, did=c.did, **count)
+            kind = _PROMPTS[c.answer]
+            words = {"things": c.things, "did": c.did} | ({"titles": str(c.titles)} if kind == "title" else {})
+            asks: dict[str, Kind] = {"history": "lines", "profile": "text", "request": "text"}
+            asks.update(dict.fromkeys(words, "text"))
+            template = Template(load_prompt(f"expand/{kind}", c.prompt), asks, ("history",))
+            self._messages = partial(template.messages, **words)
 
     @classmethod
     def create(cls, config: TextRetrieverConfig, resources: Resources) -> Self:

@@ -26,7 +26,7 @@ from llm4rec.prompted.memory.memory import Memory
 from llm4rec.prompted.memory.remembering import Control, Remembering, neighbours, stated
 from llm4rec.prompted.memory.sources import Item, Source
 from llm4rec.prompted.memory.titles import catalogue_titles
-from llm4rec.prompted.wording import load_prompt
+from llm4rec.prompted.wording import Kind, Template, load_prompt
 
 _LOG = logging.getLogger(__name__)
 _NEVER = -(2**62)  # before every event: leaves what is timeless
@@ -118,8 +118,11 @@ class ItemMemory(Remembering[ItemMemoryConfig]):
         self._llm = llm
         self._sources = [*map(open_source, self.config.sources), *sources]
         c = self.config
-        self._summary = partial(load_prompt("memory_summary", c.summary_template).messages, thing=c.thing)
-        self._attributes = partial(load_prompt("memory_attributes", c.attributes_template).messages, thing=c.thing)
+        words: dict[str, Kind] = {"thing": "text", "name": "text", "facts": "lines"}
+        asks: dict[str, Kind] = {"attributes": "pairs", "most": "text", "form": "text"}
+        summary = Template(load_prompt("memory/summary", c.summary_template), words, ("name",))
+        attributes = Template(load_prompt("memory/attributes", c.attributes_template), words | asks, ("name", "form"))
+        self._summary, self._attributes = partial(summary.messages, thing=c.thing), partial(attributes.messages, thing=c.thing)
 
     @classmethod
     def create(cls, config: ItemMemoryConfig, resources: Resources) -> Self:

@@ -23,7 +23,7 @@ from llm4rec.prompted.memory.memory import Memory
 from llm4rec.prompted.memory.remembering import Control, Remembering, stated
 from llm4rec.prompted.memory.taste import attribute_columns, favourites, with_decade
 from llm4rec.prompted.memory.writing import sentences
-from llm4rec.prompted.wording import load_prompt, spelt
+from llm4rec.prompted.wording import Kind, Template, load_prompt, spelt
 
 #: The source of what code counts.
 HISTORY = "history"
@@ -115,8 +115,12 @@ class UserMemory(Remembering[UserMemoryConfig]):
         self._llm = llm
         c = self.config
         words = {"things": c.things, "did": c.did}
-        self._profile = partial(load_prompt("memory_profile", c.profile_template).messages, **words)
-        self._reflection = partial(load_prompt("memory_reflection", c.reflection_template).messages, **words)
+        kinds: dict[str, Kind] = {"things": "text", "did": "text"}
+        taste: dict[str, Kind] = {"favourites": "lines", "history": "lines"}
+        change: dict[str, Kind] = {"earlier": "lines", "lately": "lines"}
+        profile = Template(load_prompt("memory/profile", c.profile_template), kinds | taste, ("history",))
+        reflection = Template(load_prompt("memory/reflection", c.reflection_template), kinds | change, ("earlier", "lately"))
+        self._profile, self._reflection = partial(profile.messages, **words), partial(reflection.messages, **words)
         self._lent: Lent | None = None
 
     @classmethod

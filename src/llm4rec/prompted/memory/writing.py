@@ -157,7 +157,7 @@ def attributes(
     form = json.dumps({name: ["..."] for name in known})
     requests = [
         ChatRequest(
-            messages(name=s.name, facts=s.lines, attributes=offered, most=_VALUES, form=form),
+            messages(name=s.name, facts=s.lines, attributes=offered, most=str(_VALUES), form=form),
             schema=schema,
             max_tokens=max_tokens,
         )
