@@ -156,6 +156,12 @@ def test_names_with_full_stops_and_brackets() -> None:
         assert CHECKER.check(f"You watched {spelt}, another Horror movie.", Evidence(1, 4, "genres", "Horror")).failure is None
 
 
+def test_sentences_do_not_end_amid_quotation_marks() -> None:
+    whole = 'You watched "Alien", so try "Dr. Strangelove", another Horror movie.'
+    assert CHECKER.check(f"{whole} And more.", ALIENS).sentence == whole
+    assert CHECKER.check('You watched "Alien." It is a Horror movie.', ALIENS).sentence == 'You watched "Alien."'
+
+
 def test_cut_answers() -> None:
     assert CHECKER.check('Because you watched "Alien", another Horror', ALIENS, cut=True).failure == "truncated"
     whole = CHECKER.check('Because you watched "Alien", another Horror movie. It is also', ALIENS, cut=True)

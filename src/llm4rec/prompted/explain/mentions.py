@@ -80,8 +80,9 @@ def within(inner: Span, outer: Span) -> bool:
 
 
 def sentence_ends(text: str, protected: Sequence[Span] = ()) -> list[int]:
-    """Return where sentences end; full stops within protected spans end none."""
-    ends = (m for m in _SENTENCE.finditer(text) if not any(a <= m.start() < b for a, b in protected))
+    """Return where sentences end; full stops in protected spans, or amid quotation marks, end none."""
+    quoted = [(m.start(), m.end() - 2) for m in _QUOTED.finditer(text)]  # one that ends the quotation may end both
+    ends = (m for m in _SENTENCE.finditer(text) if not any(a <= m.start() < b for a, b in (*protected, *quoted)))
     return [m.end() for m in ends]
 
 
