@@ -157,7 +157,7 @@ def print_estimate(rows: Sequence[Asked], stand_ins: Sequence[str]) -> None:
     console.print(table)
     if stand_ins:
         names = ", ".join(_plain(name) for name in stand_ins)
-        console.print(Text(f"not fitted yet, popularity stood in: {names}", "dim"))
+        console.print(Text(f"not fitted yet, items drawn by popularity stood in: {names}", "dim"))
     console.print(Text("calls and tokens are estimates; nothing was asked, and nothing was written", "dim"))
 
 

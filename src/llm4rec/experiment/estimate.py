@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llm4rec.core import Cases, Dataset, Queries, ScoringComponent
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import RunDirectory
@@ -18,7 +21,7 @@ from llm4rec.experiment.resources import DryResources
 from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.systems import build, restore
 from llm4rec.llm import Estimate
-from llm4rec.models.popular import Popular
+from llm4rec.models.popular import PopularConfig
 from llm4rec.pipeline import Pipeline
 from llm4rec.prompted.contamination import probe_contamination
 
@@ -34,6 +37,24 @@ class Row:
     most_usd: float | None
 
 
+class _StandIn(ScoringComponent[PopularConfig]):
+    """Items drawn by popularity: each system's own draw, as each would find other items."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
+        """Draw."""
+        noise = np.random.default_rng(zlib.crc32(self._name.encode())).gumbel(size=train.n_items)
+        self.scores_ = (np.log(train.item_counts + 1.0) + noise).astype(np.float32)
+        return self
+
+    def score(self, queries: Queries) -> NDArray[np.float32]:
+        """Return the draw for every query."""
+        return np.tile(self.scores_, (len(queries), 1))
+
+
 @dataclass
 class _Rehearsal:
     """Serves every system that asks a language model, with models that ask nobody."""
@@ -45,7 +66,7 @@ class _Rehearsal:
     _fitted: dict[str, Any] = field(default_factory=dict)
 
     def component(self, name: str) -> Any:
-        """Return a system as it was fitted, else fitted now where it asks a model, else popularity in its place."""
+        """Return a system as it was fitted, else fitted now where it asks a model, else a stand-in."""
         if name not in self._fitted:
             spec, split, seed = self.plan.spec, self.plan.split, self.plan.spec.experiment.seeds[0]
             system, folder = spec.systems[name], self.directory.model(name, seed)
@@ -54,7 +75,7 @@ class _Rehearsal:
             if key_of(folder / "fit.json") == self.plan.fit_key(name, seed):
                 component = restore(build(system, self.resources, inner), folder, self.resources)
             elif system.part is not None and not self.plan.asks_llm(name):
-                component = Popular().fit(split.train, valid=None, rng=rng)
+                component = _StandIn(name).fit(split.train, valid=None, rng=rng)
                 self.stand_ins.append(name)
             else:
                 component = build(system, self.resources, inner).fit(split.train, valid=split.valid, rng=rng)
@@ -88,12 +109,12 @@ class _Rehearsal:
 
 
 def estimate(spec: Spec, out: Path, *, tell: Callable[[str], None]) -> tuple[list[Row], list[str]]:
-    """Return what the run would ask, and the systems for which popularity stands in.
+    """Return what the run would ask, and the systems for which items drawn by popularity stand in.
 
     Nothing is asked or written.  What ``out`` holds of an earlier run is used: answers in its
     store are not counted again, and fitted systems are restored.  A system that is not fitted yet
-    and asks no language model is replaced by popularity: the prompts then speak of other items,
-    in about as many tokens.  What is asked only after certain answers is not counted.
+    and asks no language model is replaced by items drawn by popularity: the prompts then speak of
+    other items, in about as many tokens.  What is asked only after certain answers is not counted.
     """
     directory = RunDirectory(out)
     tell("data: reading and splitting ...")
