@@ -32,9 +32,10 @@ def measured(ml100k_split: Split, encoder: Encoder) -> Any:
     split = ml100k_split
 
     @cache
-    def values(windows: str, control: str | None) -> Any:
-        init = None if control is None else {"encoder": "minilm", "control": control}
-        config = SASRecConfig.model_validate({"windows": windows, "item_init": init})
+    def values(control: str | None) -> Any:
+        text = {"heads": 2, "dropout": 0.3, "smoothing": 0.0, "weight_decay": 0.1, "item_rate": 0.1}
+        init = {"encoder": "minilm", "scale": 0.03, "control": control}
+        config = SASRecConfig.model_validate({} if control is None else text | {"item_init": init})
         per_seed = []
         for seed in SEEDS:
             model = SASRec(config, encoder=encoder).fit(split.train, valid=split.valid, rng=np.random.default_rng(seed))
@@ -46,17 +47,14 @@ def measured(ml100k_split: Split, encoder: Encoder) -> Any:
 
 
 def test_sasrec_reaches_its_floor(measured: Any) -> None:
-    assert measured("all", None).mean() >= 0.100
-    assert measured("all", "none").mean() >= 0.108
-    assert measured("last", None).mean() >= 0.088
+    """With the parameters of experiments/ml-100k.toml, chosen on validation cases by experiments/search_sasrec.py."""
+    assert measured(None).mean() >= 0.092
+    assert measured("none").mean() >= 0.108
 
 
-def test_trained_on_the_last_window_text_vectors_win(measured: Any) -> None:
-    """As in the paper's training, on half of the events: the text is worth what shuffling it takes away.
-
-    Over plain SASRec the gain was .010 (p = .025 on the seeds here): too near the edge for a bound on p.
-    """
-    assert measured("last", "none").mean() > measured("last", None).mean()
-    test = paired_test(measured("last", "none"), measured("last", "shuffled"), rng=np.random.default_rng(0))
-    assert test.difference > 0
-    assert test.p < 0.05
+def test_text_vectors_win(measured: Any) -> None:
+    """Over SASRec without text, tuned for itself, and over itself with the texts of other items."""
+    for other in (None, "shuffled"):
+        test = paired_test(measured("none"), measured(other), rng=np.random.default_rng(0))
+        assert test.difference > 0
+        assert test.p < 0.05
