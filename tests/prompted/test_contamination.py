@@ -129,7 +129,7 @@ def test_a_model_that_knows_all_by_heart_is_found() -> None:
         assert (finding.written.mean, finding.written.n) == (1.0, 20)
         assert finding.written_chance.mean < 0.5
     assert report.verdict == (
-        "the model has seen made: it knows titles and rows of the public file by heart; it knows the items' year and genres"
+        "the model has seen made: it knows titles and rows of the public file by heart; it knows something of the items' year and genres"
     )
     assert "knows the file (the true one of 10 stands first in 100% of 60 cases" in report.findings[0].verdict
     assert "from the world or from the file" in report.findings[2].verdict
@@ -174,7 +174,7 @@ def test_knowledge_of_the_world_is_not_memory_of_the_file() -> None:
     world = scorer(lambda excerpt, text: "Title and" in excerpt and remembers(excerpt, text))
     report = probe_contamination(world, WORLD, FEW)
     assert [f.found for f in report.findings] == [False, False, True, True]
-    assert report.verdict == "no sign that the model knows made by heart; it knows the items' year and genres"
+    assert report.verdict == "no sign that the model knows made by heart; it knows something of the items' year and genres"
 
 
 def test_rows_alone_are_found() -> None:

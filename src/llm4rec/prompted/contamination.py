@@ -289,7 +289,7 @@ def _words(finding: Finding) -> str:
         told += f"; AUC {f.score.mean:.2f} against {f.chance.mean:.2f}"
     if not f.found:
         return f"{f.test}: no sign of it ({told})"
-    knows = "knows it, from the world or from the file" if f.test.startswith("attribute") else "knows the file"
+    knows = "knows something of it, from the world or from the file" if f.test.startswith("attribute") else "knows the file"
     return f"{f.test}: the model {knows} ({told})"
 
 
@@ -303,7 +303,7 @@ def _verdict(findings: Sequence[Finding], dataset: str) -> str:
         return f"cannot tell whether the model has seen {dataset}"
     else:
         words = f"no sign that the model knows {dataset} by heart"
-    words += f"; it knows the items' {' and '.join(world)}" if world else ""
+    words += f"; it knows something of the items' {' and '.join(world)}" if world else ""
     return words + (f"; cannot tell: {', '.join(untold)}" if untold else "")
 
 
