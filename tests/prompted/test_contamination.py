@@ -129,7 +129,8 @@ def test_a_model_that_knows_all_by_heart_is_found() -> None:
         assert (finding.written.mean, finding.written.n) == (1.0, 20)
         assert finding.written_chance.mean < 0.5
     assert report.verdict == (
-        "the model has seen made: it knows titles and rows of the public file by heart; it knows something of the items' year and genres"
+        "the model has seen made: it knows titles and rows of the public file by heart; "
+        "it knows something of the items' year and genres"
     )
     assert "knows the file (the true one of 10 stands first in 100% of 60 cases" in report.findings[0].verdict
     assert "from the world or from the file" in report.findings[2].verdict
