@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from llm4rec.core import Augmenter, Cases, Dataset, Lists, Queries, Ragged
-from llm4rec.core.columns import ITEM, TIME
+from llm4rec.core.columns import ITEM, TIME, USER
 from tests.contracts.component import ComponentContract, snapshot
 
 
@@ -89,14 +89,20 @@ class AugmenterContract(ComponentContract):
         shuffled = fitted.enrich(self.cases.queries.take(order)).profiles or ("",) * self.n_cases
         assert shuffled == tuple(together[int(i)] for i in order)
 
-    def test_nothing_comes_from_the_time_of_the_query_or_later(self, fitted: Any) -> None:
-        """Without the events at and after the earliest query asked, it says the same of that query and of the items."""
+    def test_nothing_comes_from_the_time_of_the_query_or_later(self) -> None:
+        """Events at and after the earliest query asked change nothing of what it says of that query and of the items."""
         train = self.world.split.train
         first = self.cases.queries.take(np.array([int(np.argmin(self.cases.queries.times))]))
-        early = train.with_events(train.events.filter(pl.col(TIME) < int(first.times[0])))
-        past = self.fit(train=early)
-        assert past.enrich(first).profiles == fitted.enrich(first).profiles
-        assert self.added(past).equals(self.added(fitted))
+        now, rng = int(first.times[0]), np.random.default_rng(11)
+        early = train.events.filter(pl.col(TIME) < now)
+        late = early.sample(60, with_replacement=True, seed=11).with_columns(
+            pl.Series(ITEM, rng.integers(train.n_items, size=60), dtype=pl.Int32),
+            pl.Series(TIME, now + np.arange(60), dtype=pl.Int64),
+        )
+        late = pl.concat([late, late.with_columns(pl.lit(int(first.users[0]), pl.Int32).alias(USER))])
+        past, future = self.fit(train=train.with_events(early)), self.fit(train=train.with_events(pl.concat([early, late])))
+        assert past.enrich(first).profiles == future.enrich(first).profiles
+        assert self.added(past).equals(self.added(future))
 
     def test_no_queries_and_no_history(self, fitted: Any) -> None:
         nobody = fitted.enrich(self.cases.queries.take(np.arange(0)))
