@@ -224,9 +224,7 @@ def test_the_curves_step_through_the_slots(opened: Opened) -> None:
     first = curve.get_attribute("aria-valuetext") or ""
     assert "true item there" not in first
     page.keyboard.press("Tab")
-    box = curve.bounding_box()
-    assert box
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    curve.hover(position={"x": curve.evaluate("node => node.clientWidth / 2"), "y": 60})
     assert curve.get_attribute("aria-valuenow") in ("10", "11")
     page.mouse.move(0, 0)
     assert page.locator("#tip").is_hidden()
@@ -247,6 +245,7 @@ def test_rankers_explainers_and_memory_have_their_sections(opened: Opened) -> No
     assert known.count() == 2
     assert known.first.locator("tbody tr").count() == 3
     assert "knows the file </script>" in known.first.inner_text()
+    assert "rows: no sign of it; failed calls: timed out × 3" in known.first.inner_text()
     assert "knows the file" not in known.nth(1).inner_text()
     assert "attribute:year: not asked, only 2 items have what is asked" in known.first.inner_text()
     table = page.locator("#explained table")
@@ -279,6 +278,33 @@ def test_a_run_without_rankers_or_explanations_has_no_such_section(browser: Any,
     one.page.get_by_label("System", exact=True).select_option("llm_embedded")
     assert one.page.locator(".why .chip").count()
     assert one.page.locator(".why mark, .why .chip.good, .why .chip.bad").count() == 0
+    assert one.complaints == []
+    one.context.close()
+
+
+def test_what_is_unknown_leaves_gaps_and_no_errors(browser: Any, report: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(report.parent, tmp_path / "gaps"))
+    rows = json.loads((run / "summary.json").read_text())
+    gap = {"mean": None, "low": None, "high": None, "n": 0}
+    bare = {"gain": {"difference": 0.1}}
+    rows["llm_served"]["diagnosis"] = {
+        "rank:a": {"position": {"first": [gap, {"mean": 0.5}, gap], "hit": [gap] * 3}, "answers": {"kinds": {"omitted": 1}}},
+        "rank:b": {"position": {"first": [gap] * 2, "rank": [gap] * 2}, "agreement": {"mean": 0.1}, "history": {"fake": bare}},
+        "rank:c": {"popularity": {"ranker": {"mean": 0.1}}, "history": {"true": gap, "shuffled": bare, "fake": bare}},
+        "rank:d": {"scoring": "choice", "popularity": {"ranker": gap}},
+        "rank:e": {"answers": {"listings": 0}},
+    }
+    rows["llm_embedded"] |= {"diagnosis": None, "explanation": {"div": 0.5}, "additions": [{"name": None}]}
+    rows["ease"]["explanation"] = {"usr": {"mean": None}}
+    (run / "summary.json").write_text(json.dumps(rows))
+    (run / "contamination.json").write_text(json.dumps({"a": {}, "b": {"findings": [{}, {"test": "x", "score": gap}]}, "c": 3}))
+    one = Opened(browser, write_report(run))
+    assert one.page.locator("#ranker-rows > section").count() == 5
+    assert one.page.locator("#ranker-rows svg.curve").count() == 3
+    assert one.page.locator("#by-heart-rows > section").count() == 3
+    assert one.page.locator("#explained tbody tr").count() == 1
+    assert "NaN" not in one.page.locator("main").inner_text()
+    assert one.page.evaluate("document.querySelector('#ranker-rows').innerHTML.includes('NaN')") is False
     assert one.complaints == []
     one.context.close()
 

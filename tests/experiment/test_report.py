@@ -257,6 +257,14 @@ def test_any_field_may_be_missing(copy: Path) -> None:
     assert "not recorded" in " ".join(page.text)
 
 
+def test_an_older_run_without_profiles_is_reported(copy: Path) -> None:
+    (copy / "profiles.parquet").unlink()
+    assert not any("profiles" in one for one in Page(write_report(copy).read_text()).data["cases"])
+    (copy / "profiles.parquet").write_bytes(b"not this")
+    with pytest.raises(RunError, match=r"profiles\.parquet"):
+        write_report(copy)
+
+
 def _system(
     name: str, mean: float, *, llm: bool = False, text: bool = False, control: bool = False, versus: Any = None
 ) -> dict[str, Any]:
@@ -346,3 +354,11 @@ def test_a_real_run_is_reported(log_folder: Path) -> None:
     assert all(one["notes"]["told"] for one in ranked)
     assert sum("explanations" in one for one in ranked) == 3
     assert {s["name"] for s in data["systems"] if s["text"]} == {"text", "both", "told"}
+    (stage,) = told["diagnosis"]
+    assert stage["scoring"] == "generate"
+    assert len(stage["position"]["first"]) == 5
+    assert set(stage["says"]) == {"position", "popularity", "fake", "shuffled", "answers"}
+    assert told["explanation"]["claim_precision"]["mean"] == 1.0
+    explained = [e for one in ranked for e in one.get("explanations", {}).get("told", [])]
+    assert {claim["outcome"] for e in explained for claim in e["claims"]} == {"true"}
+    assert all("true" in {mark for _, mark in e["sentence"]} for e in explained if e["claims"])

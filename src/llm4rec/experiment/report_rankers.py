@@ -104,10 +104,13 @@ def _says(stage: Mapping[str, Any]) -> dict[str, str]:
 
 def _slots(position: Mapping[str, Any]) -> str:
     first, slope = position["first"], position["slope"]
+    means = [f["mean"] for f in first]
+    known = [m for m in means if m is not None]
     told = ""
-    if first[0]["mean"] is not None:
-        even = share(1 / len(first))
-        told = f" What is shown first is placed first in {share(first[0]['mean'])} of the listings; even would be {even}."
+    if known:
+        top, even = max(known), share(1 / len(first))
+        slot = f"Slot {means.index(top) + 1} of {len(first)}"
+        told = f" {slot} is placed first most often, in {share(top)} of the listings; even: {even}."
     if slope is None:
         return told.strip() or "No listing could be compared."
     bent = side(slope)

@@ -31,7 +31,8 @@ function byHeart(one) {
   ];
   const level = known(one.level) ? ` Intervals at ${cent(one.level, 0)}.` : "";
   const caption = ["Right key against wrong key", el("small", {}, `Filled: with the right key. Hollow: with the wrong one, the level of chance. Where two shares stand side by side, the right key comes first.${level}`)];
-  const lines = [...one.tests.map((t) => t.verdict), ...Object.entries(one.left_out).map(([test, why]) => `${test}: not asked, ${why}`)].filter(Boolean);
+  const failed = (t) => Object.entries(t.failures).map(([kind, n]) => `${kind.replaceAll("_", " ")} × ${count(n)}`).join(", ");
+  const lines = [...one.tests.map((t) => (failed(t) ? `${t.verdict}; failed calls: ${failed(t)}` : t.verdict)), ...Object.entries(one.left_out).map(([test, why]) => `${test}: not asked, ${why}`)].filter(Boolean);
   return el("section", { class: "cascade", "aria-label": `What ${one.model} knows by heart` },
     el("h3", {}, untrusted(one.model), one.llm !== one.model ? el("span", { class: "chip t" }, one.llm) : null),
     el("p", {}, el("strong", { class: "t" }, `${one.verdict[0].toUpperCase()}${one.verdict.slice(1)}.`), one.systems.length ? [" Used by ", untrusted(one.systems.join(", ")), "."] : null),

@@ -115,7 +115,7 @@ function histories(s, stage) {
   const controls = [["shuffled", "Shuffled history", "the same items in random order"], ["fake", "Another user’s history", "none of one’s own"]];
   const rows = controls.filter(([key]) => h[key]).map(([key, what, means]) => ({ what, means, gain: { ...h[key].gain, mean: h[key].gain.difference }, tau: h[key].tau }));
   const all = [{ what: "True history", means: "as it is", metric: h.true && h.true.mean }, ...rows.map((r) => ({ ...r, metric: h.true && h.true.mean - r.gain.mean }))];
-  const scale = scaleFor(rows.map((r) => r.gain), { wanted: 4 });
+  const scale = scaleFor([...rows.map((r) => r.gain), { mean: -0.005 }, { mean: 0.005 }], { wanted: 4 });
   const of = (r, show) => (r.gain ? show(r.gain) : el("span", { class: "quiet" }, "–"));
   const columns = [
     { name: "Asked with", left: true, width: "30%", cell: (r) => el("div", { class: "what" }, r.what, el("small", {}, r.means)) },
