@@ -7,7 +7,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser.test_report_page import CHROMIUM, FLAGS
+from tests.browser.opened import CHROMIUM, FLAGS
 
 #: name: width, height, theme, section to start at.
 PICTURES = {

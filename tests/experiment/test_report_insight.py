@@ -141,7 +141,7 @@ SYSTEMS = [{"label": "Served", "llm_names": ["served"]}, {"label": "Small", "llm
 def test_contamination_is_read_and_only_the_file_counts(tmp_path: Path) -> None:
     assert contamination(tmp_path, {}, SYSTEMS) == []
     (tmp_path / "contamination.json").write_text(json.dumps(CONTAMINATION))
-    served, small = contamination(tmp_path, {"smollm": "SmolLM2"}, SYSTEMS)
+    served, small = contamination(tmp_path, {"smollm": "SmolLM2", "served": "served"}, SYSTEMS)
     assert (served["model"], served["systems"], served["by_heart"]) == ("gpt-<em>x</em>", ["Served"], True)
     assert [t["attribute"] for t in served["tests"]] == [False, False, True]
     assert (small["model"], small["by_heart"], small["level"]) == ("SmolLM2", False, 0.99)

@@ -36,7 +36,7 @@ def contamination(run: Path, models: Mapping[str, str], systems: Sequence[Mappin
         tests = [_test(mapping(found)) for found in entries(told.get("findings")) if mapping(found)]
         out.append({
             "llm": name,
-            "model": models.get(name) or str(told.get("model") or name),
+            "model": models[name] if models.get(name, name) != name else str(told.get("model") or name),
             "dataset": str(told.get("dataset") or "the data set"),
             "level": number(mapping(told.get("config")).get("level")),
             "systems": [s["label"] for s in systems if name in s["llm_names"]],

@@ -34,8 +34,11 @@ function navigation() {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       for (const link of links) {
-        if (link.hash === `#${entry.target.id}`) link.setAttribute("aria-current", "true");
-        else link.removeAttribute("aria-current");
+        if (link.hash === `#${entry.target.id}`) {
+          link.setAttribute("aria-current", "true");
+          const row = link.parentElement;
+          row.scrollLeft = link.offsetLeft - row.offsetLeft - 24;
+        } else link.removeAttribute("aria-current");
       }
     }
   }, { rootMargin: "-20% 0px -70% 0px" });
