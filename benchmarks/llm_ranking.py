@@ -5,8 +5,7 @@ ones (a candidate protocol, not to be compared with full ranking).  Cases and ca
 with a seed; parameters were chosen on validation cases drawn alike (``--part valid``).
 
 ``cascades``: 5-core, leave-one-out, full ranking; the model ranks the first 20 of a retriever's
-list.  Weight and prior are chosen on as many validation cases as there are test cases; beside it
-stand the retriever alone and a plain listing prompt (LLMRank: sequential history, one listing, no
+list.  Weight and prior are chosen on ``--tune`` validation cases; beside it stand the retriever alone and a plain listing prompt (LLMRank: sequential history, one listing, no
 calibration, no fusion).  With ``--diagnose`` the model's own order is also diagnosed.
 
     python benchmarks/llm_ranking.py --table negatives --cases 300
@@ -121,12 +120,12 @@ SYSTEMS: Mapping[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 def cascades(
-    split: Split, resources: RunResources, retrievers: Sequence[str], systems: Sequence[str], *, part: str, n: int, seed: int,
-    diagnose: bool,
+    split: Split, resources: RunResources, retrievers: Sequence[str], systems: Sequence[str], *, part: str, n: int, tune: int,
+    seed: int, diagnose: bool,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield the figures of each retriever alone and of each system over it, with paired differences."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(split.test))[:n])
-    valid, cases = split.valid.take(rows), getattr(split, part).take(rows)
+    drawn = np.random.default_rng(seed).permutation(len(split.test))
+    valid, cases = split.valid.take(np.sort(drawn[:tune])), getattr(split, part).take(np.sort(drawn[:n]))
     exclude = cases.exclude("seen")
     for name in retrievers:
         retriever = RETRIEVERS[name](resources).fit(split.train, valid=split.valid, rng=np.random.default_rng(seed))
@@ -138,7 +137,7 @@ def cascades(
             model = resources.llm("embedded")
             before = model.tally
             ranker = LLMRanker(LLMRankerConfig(**ranking), model)
-            config = PipelineConfig(candidates=100, depth=DEPTH, tuning_cases=n, **joining)
+            config = PipelineConfig(candidates=100, depth=DEPTH, tuning_cases=tune, **joining)
             pipeline = Pipeline({name: retriever}, [ranker], config=config)
             pipeline.fit(split.train, valid=valid, rng=np.random.default_rng(seed))
             lists = pipeline.retrieve(cases.queries, 100, exclude=exclude)
@@ -192,6 +191,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="append", choices=("negatives", "cascades"), help="default: both")
     parser.add_argument("--cases", type=int, default=300)
+    parser.add_argument("--tune", type=int, default=300, help="validation cases on which weights are chosen (cascades)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", choices=("test", "valid"), default="test")
     parser.add_argument("--scoring", action="append", choices=("likelihood", "choice", "generate", "yes-no", "pairs"))
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str]) -> None:
     if "cascades" in tables:
         split = make_split(load(DataConfig(set="ml-100k", user_core=5, item_core=5)), SplitConfig(kind="leave-one-out"))
         retrievers, systems = given.retriever or tuple(RETRIEVERS), given.system or tuple(SYSTEMS)
-        asked = {"part": given.part, "n": given.cases, "seed": given.seed, "diagnose": given.diagnose}
+        asked = {"part": given.part, "n": given.cases, "tune": given.tune, "seed": given.seed, "diagnose": given.diagnose}
         lines.append(cascades(split, resources, retrievers, systems, **asked))
     for table in lines:
         for line in table:
