@@ -39,6 +39,7 @@ encoder = "words"
 
 [systems.both]
 retrieve = ["ease", "text"]
+explain = { component = "evidence-explainer" }
 
 [systems.told]
 label = "Text, a script ranks"

@@ -221,6 +221,7 @@ def test_a_run_checks_its_explanations(finished: Path) -> None:
     assert figures["unsupported_mentions"]["mean"] == 0.0
     assert "fidelity" not in figures, "a language model would have to rank anew"
     assert summary["ease"]["explanation"] == {}
+    assert "fidelity" in summary["both"]["explanation"]
     table = pl.read_parquet(finished / "explanations.parquet")
     outcomes = table.explode("claims")["claims"].drop_nulls().struct.field("outcome")
     assert len(outcomes) > 0

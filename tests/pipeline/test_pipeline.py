@@ -16,6 +16,7 @@ from llm4rec.models.ease import EASE, EASEConfig
 from llm4rec.models.item_knn import ItemKNN
 from llm4rec.models.popular import Popular
 from llm4rec.pipeline import Pipeline, PipelineConfig
+from llm4rec.prompted import EvidenceExplainer, EvidenceExplainerConfig
 from tests.contracts import RetrieverContract, assert_same_lists
 from tests.contracts.evaluation import mean_metric, recall
 from tests.pipeline.parts import N_ITEMS, SPLIT, Counting, Explains, forgetful, identity, oracle, reverse
@@ -168,6 +169,14 @@ def test_a_further_ranker_does_not_change_what_the_retriever_draws() -> None:
     fitted(Pipeline({"a": one}))
     fitted(Pipeline({"a": two}, [Counting()]))
     assert np.array_equal(one.order_, two.order_)
+
+
+def test_evidence_comes_from_the_first_retriever_that_has_item_weights() -> None:
+    explainer = EvidenceExplainer(EvidenceExplainerConfig.model_validate({"attributes": (), "item": "{item}"}))
+    pipeline = fitted(Pipeline({"popular": Popular(), "ease": EASE(EASEConfig(l2=5.0))}, explainer=explainer))
+    assert pipeline.facts()["evidence_of"] == "ease"
+    assert explainer.near_.shape == (N_ITEMS, N_ITEMS)
+    assert fitted(Pipeline({"popular": Popular()}, explainer=Explains())).facts()["evidence_of"] == ""
 
 
 def test_the_automatic_weight_is_the_best_on_validation_cases_and_recorded() -> None:

@@ -38,7 +38,14 @@ def query_of(dataset: Dataset, user: str | None, history: Sequence[str] | None) 
     events, rows = dataset.histories, np.array([at])
     where = events.items.positions(rows)
     now = np.array([events.times[where].max(initial=0) + 1])
-    return Queries(np.array([at], np.int32), events.items.take(rows), now, events.times[where], events.behaviors[where])
+    return Queries(
+        np.array([at], np.int32),
+        events.items.take(rows),
+        now,
+        history_times=events.times[where],
+        history_behaviors=events.behaviors[where],
+        history_values=events.values[where],
+    )
 
 
 def seen(dataset: Log, queries: Queries) -> Ragged:

@@ -141,9 +141,9 @@ class _Runner:
         check_invariants(results)
         clock, explained, judged = time.perf_counter(), rows[:0], None
         if isinstance(component, Pipeline) and component.explainer is not None:
-            explained = rows[: self.spec.experiment.explain]
+            explained = self.question.sample[: self.spec.experiment.explain]  # the same cases for every explainer
             self.tell(f"{label}: explaining {len(explained)} cases ...")
-            first = np.arange(len(explained))
+            first = np.searchsorted(rows, explained)
             shown = trace.lists.take(first).head(self.spec.experiment.explain_top)
             explanations = component.explain(cases.queries.take(first), shown)
         cost, explain_seconds = self._cost(before), time.perf_counter() - clock

@@ -175,6 +175,7 @@ class Pipeline(Component[PipelineConfig]):
                 self.columns_.append(_added(train, richer))
                 train = richer
         self.n_items_ = train.n_items
+        self.followed_ = self._followed()
         self.weights_: list[float] = []
         self.tuning_: list[dict[str, Any]] = []
         if valid is not None and ("auto" in self.shares or any(map(self._settles, self.rankers))):
@@ -221,9 +222,27 @@ class Pipeline(Component[PipelineConfig]):
     def _join(self, lists: Lists, ranked: Lists, depth: int, weight: float) -> Lists:
         return rerank(lists, ranked, depth=depth, weight=weight, omitted=self.config.omitted)
 
+    def _followed(self) -> str:
+        """Let the explainer, if it can, take its evidence from a retriever; return that one's name, or ""."""
+        if self.explainer is not None and hasattr(self.explainer, "follow") and id(self.explainer) in self._own:
+            for name, retriever in self.retrievers.items():
+                try:
+                    self.explainer.follow(retriever)
+                except SpecError:  # it has no item weights or vectors: attributes and users it is
+                    continue
+                return name
+        return ""
+
     def facts(self) -> dict[str, Any]:
-        """Return what ``fit`` chose, as JSON values, for the record of a run."""
-        return {"weights": dict(zip(self.ranker_names(), self.weights_, strict=True)), "tuning": self.tuning_}
+        """Return what ``fit`` chose and found, as JSON values, for the record of a run."""
+        return {
+            "weights": dict(zip(self.ranker_names(), self.weights_, strict=True)),
+            "tuning": self.tuning_,
+            "evidence_of": self.followed_,
+            "memory": {
+                name: getattr(part, "counts_", {}) for name, part in zip(_names(self.augmenters), self.augmenters, strict=True)
+            },
+        }
 
     # -- serving ----------------------------------------------------------------------------
     def run(self, queries: Queries, k: int, *, exclude: Ragged) -> Trace:
