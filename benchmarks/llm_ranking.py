@@ -5,8 +5,9 @@ ones (a candidate protocol, not to be compared with full ranking).  Cases and ca
 with a seed; parameters were chosen on validation cases drawn alike (``--part valid``).
 
 ``cascades``: 5-core, leave-one-out, full ranking; the model ranks the first 20 of a retriever's
-list.  Weight and prior are chosen on ``--tune`` validation cases; beside it stand the retriever alone and a plain listing prompt (LLMRank: sequential history, one listing, no
-calibration, no fusion).  With ``--diagnose`` the model's own order is also diagnosed.
+list.  Weight and prior are chosen on ``--tune`` validation cases; beside it stand the retriever
+alone and a plain listing prompt (LLMRank: sequential history, one listing, no calibration, no
+fusion).  With ``--diagnose`` the model's own order is also diagnosed.
 
     python benchmarks/llm_ranking.py --table negatives --cases 300
     python benchmarks/llm_ranking.py --table negatives --cases 100 --scoring choice --scoring generate

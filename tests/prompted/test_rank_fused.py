@@ -146,6 +146,7 @@ def test_the_benchmark_of_cascades_compares_what_it_says() -> None:
         systems,
         part="valid",
         n=10,
+        tune=12,
         seed=0,
         diagnose=True,  # type: ignore[arg-type]
     )
