@@ -16,6 +16,8 @@ from typing import Any
 
 #: What hands something over from a job to whoever reads its stream.
 Hand = Callable[[Any], None]
+#: Seconds for which things are gathered before they are yielded; the end of a job ends the wait.
+_GATHER = 0.1
 _Queue = SimpleQueue[tuple[Any] | None]  # None: that was all
 
 
@@ -43,12 +45,17 @@ class Background:
         cancel the job; what it has handed over until then is still yielded.
         """
         given: _Queue = SimpleQueue()
+        ended = threading.Event()
         tasks: list[asyncio.Task[None]] = []
 
         def start() -> None:
             task = self._loop.create_task(job(lambda item: given.put((item,))))
-            task.add_done_callback(lambda _: given.put(None))
+            task.add_done_callback(finish)
             tasks.append(task)
+
+        def finish(_: asyncio.Task[None]) -> None:
+            given.put(None)
+            ended.set()
 
         def cancel() -> None:
             tasks[0].cancel()
@@ -57,13 +64,13 @@ class Background:
         running = True
         try:
             while running:
-                items, running = _drained(given)
+                items, running = _drained(given, ended)
                 if items:
                     yield items
         except BaseException as stop:
             if running:
                 self._loop.call_soon_threadsafe(cancel)
-            items = _rest(given, running)
+            items = _rest(given, ended, running)
             if items and not isinstance(stop, GeneratorExit):
                 yield items
             raise
@@ -90,9 +97,14 @@ def _finish(loop: asyncio.AbstractEventLoop, end: asyncio.Event, thread: threadi
             thread.join(2.0)
 
 
-def _drained(given: _Queue) -> tuple[list[Any], bool]:
-    """Wait for one thing, take what else is there, and say whether more is to come."""
+def _drained(given: _Queue, ended: threading.Event) -> tuple[list[Any], bool]:
+    """Wait for one thing, take what else comes soon, and say whether more is to come.
+
+    Whoever reads works in another thread and takes the interpreter's lock from the loop each time
+    that it wakes: one by one, that would cost the loop more than its own work.
+    """
     items: list[Any] = []
+    ended.wait(_GATHER)  # before anything is taken: an interrupt here loses nothing
     entry = given.get()
     while entry is not None:
         items.append(entry[0])
@@ -103,10 +115,10 @@ def _drained(given: _Queue) -> tuple[list[Any], bool]:
     return items, False
 
 
-def _rest(given: _Queue, running: bool) -> list[Any]:
+def _rest(given: _Queue, ended: threading.Event, running: bool) -> list[Any]:
     """Return all that a job still hands over until it has ended."""
     items: list[Any] = []
     while running:
-        more, running = _drained(given)
+        more, running = _drained(given, ended)
         items += more
     return items

@@ -19,6 +19,8 @@ from llm4rec.llm.wire import Outcome
 
 #: Upper bound, in seconds, of the wait before the first repetition; doubled for each further one.
 FIRST_WAIT = 1.0
+#: Seconds between two requests of the first round: a few times what the loop needs for one.
+_APART = 0.004
 #: The requests that waited for the server leave within this share of the wait, and within a second.
 _SPREAD, _LONGEST_SPREAD = 0.25, 1.0
 
@@ -43,6 +45,8 @@ class Pace:
         self._spread = 0.0
         self._reduced = -1.0  # when the limit was last halved
         self._slowed = 0  # times in a row that the server said it was too much
+        self._to_start = 0  # requests that begin what was idle, and leave one after the other
+        self._next_start = 0.0
         self._failed = 0  # attempts in a row without an answer
         self._closed_until: float | None = None
         #: Why nobody is asked, while the gate is closed.
@@ -65,6 +69,8 @@ class Pace:
         if self.closed:
             return False
         if not self._waiting and self._busy < self.limit:
+            if self._busy == 0:
+                self._to_start = self._slots
             self._busy += 1
         else:
             turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -77,6 +83,7 @@ class Pace:
                     self._release()
                 raise
         try:
+            await self._apart()
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left + random.uniform(0, self._spread))
         except asyncio.CancelledError:
@@ -86,6 +93,17 @@ class Pace:
             self._release()
             return False
         return True
+
+    async def _apart(self) -> None:
+        """Let the first round leave one by one: what leaves together comes back together, and then waits for one loop."""
+        if self._to_start <= 0:
+            return
+        self._to_start -= 1
+        now = time.monotonic()
+        at = max(now, self._next_start)
+        self._next_start = at + _APART
+        if at > now:
+            await asyncio.sleep(at - now)
 
     def leave(self, began: float, outcome: Outcome | None) -> None:
         """Give the slot back, and learn from an attempt.
