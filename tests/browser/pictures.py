@@ -14,6 +14,7 @@ PICTURES = {
     "report": (1280, 1240, "light", "top"),
     "report-dark": (1280, 1240, "dark", "top"),
     "report-cost": (1280, 720, "light", "cost"),
+    "report-rankers": (1280, 1100, "light", "rankers"),
     "report-case": (1280, 1240, "light", "cases"),
     "report-phone": (390, 844, "dark", "leaderboard"),
 }
