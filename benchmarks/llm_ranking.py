@@ -144,7 +144,9 @@ def cascades(
             lists = pipeline.retrieve(cases.queries, 100, exclude=exclude)
             gains[system] = evaluate(lists, cases.truth, [METRIC])[METRIC]
             tally = model.tally - before
-            chosen = {"weight": pipeline.weights_[0], "prior_weight": ranker.prior_weight_}
+            moved = gains[system] - gains["alone"]
+            chosen = {"up": int((moved > 0).sum()), "down": int((moved < 0).sum())}
+            chosen |= {"weight": pipeline.weights_[0], "prior_weight": ranker.prior_weight_}
             paired = {
                 f"less {other}": {
                     key: round(value, 4)
