@@ -24,8 +24,9 @@ def summary(report: Path) -> dict[str, Any]:
     return json.loads((report.parent / "summary.json").read_text())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
+    """Open the browser for this package alone: Playwright keeps an event loop running, in which others cannot start theirs."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as api:
         browser = api.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -240,7 +240,7 @@ class Pipeline(Component[PipelineConfig]):
             "tuning": self.tuning_,
             "evidence_of": self.followed_,
             "memory": {
-                name: getattr(part, "counts_", {}) for name, part in zip(_names(self.augmenters), self.augmenters, strict=True)
+                name: vars(part).get("counts_", {}) for name, part in zip(_names(self.augmenters), self.augmenters, strict=True)
             },
         }
 
