@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from llm4rec.core import Component, Config, Dataset, Lists, NotFittedError, Resources
+from llm4rec.core import Choice, Component, Config, Dataset, Lists, NotFittedError, Resources, Whole
 from tests import worlds
 from tests.contracts.agreement import assert_same_lists
 from tests.worlds import World
@@ -114,6 +114,18 @@ class ComponentContract:
                 setattr(config, name, getattr(config, name))
         with pytest.raises(ValidationError):
             type(config).model_validate({**self.configs, "no_such_parameter": 1})
+
+    @pytest.mark.parametrize("draw", range(5))
+    def test_what_may_be_tuned_makes_a_config(self, draw: int) -> None:
+        rng, drawn = np.random.default_rng(draw), {}
+        for name, space in self.component.space.items():
+            assert name in self.component.Config.model_fields, f"{name} is no parameter"
+            if isinstance(space, Choice):
+                drawn[name] = space.values[int(rng.integers(len(space.values)))]
+            else:
+                value = float(rng.choice([space.low, space.high, rng.uniform(space.low, space.high)]))
+                drawn[name] = round(value) if isinstance(space, Whole) else value
+        self.component.Config.model_validate(self.configs | drawn)
 
     def test_class_says_what_it_is(self) -> None:
         assert inspect.getdoc(self.component), "no docstring"

@@ -21,6 +21,7 @@ from llm4rec.core.dataset import Dataset
 from llm4rec.core.errors import NotFittedError, RunError
 from llm4rec.core.lists import Lists
 from llm4rec.core.ragged import Ragged
+from llm4rec.core.space import Space
 from llm4rec.core.split import Cases, Queries
 
 
@@ -56,6 +57,8 @@ class Component(ABC, Generic[C]):
     Config: ClassVar[type[Any]]
     #: Does every seed give the same lists?  Then a run fits it once.
     deterministic: ClassVar[bool] = True
+    #: Ranges in which fields of the config may be tuned.
+    space: ClassVar[Mapping[str, Space]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

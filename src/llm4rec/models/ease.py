@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, SpecError
+from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, SpecError, Uniform
 from llm4rec.models.history import history_matrix
 
 
@@ -32,6 +32,8 @@ class EASE(ScoringComponent[EASEConfig]):
     The paper's ``x`` is binary; here its events are weighed by recency, and ``half_life=0`` with a
     smaller ``l2`` (100 on MovieLens-100K) is the original.
     """
+
+    space: ClassVar = {"l2": Uniform(10.0, 5000.0, log=True), "half_life": Uniform(1.0, 30.0, log=True)}
 
     weights_: NDArray[np.float32]
     known_: NDArray[np.int64]
