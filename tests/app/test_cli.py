@@ -121,6 +121,15 @@ def test_data_show_describes_a_file(folder: Path) -> None:
     assert "30" in done.stdout
 
 
+def test_data_make_writes_files_that_can_be_read(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    done = llm4rec("data", "make", "--users", "40", "--items", "60", "--events", "300", "--set", "sequence=0.5", "--out", made)
+    assert done.returncode == 0, done.stderr
+    assert "40 users, 60 items, 300 events" in done.stdout
+    done = llm4rec("data", "show", made / "ratings.csv", "--items", made / "movies.csv")
+    assert "300" in done.stdout
+
+
 def test_data_list_names_the_sets() -> None:
     done = llm4rec("data", "list")
     for name in ("ml-100k", "movietweetings", "ml-latest-small", "amazon14-beauty", "amazon18-office"):
@@ -162,6 +171,9 @@ def test_a_wrong_specification_is_one_line(
         (("recommend", "nowhere", "--user", "1"), "nowhere"),
         (("data", "show", "ml-100"), "did you mean 'ml-100k'"),
         (("data", "get", "minilm"), "minilm"),
+        (("data", "make", "ml-25", "--out", "x"), "did you mean 'ml-25m'"),
+        (("data", "make", "--set", "sequenc=1", "--out", "x"), "did you mean 'sequence'"),
+        (("data", "make", "--users", "9", "--events", "9", "--out", "x"), "more than 9 events"),
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments: tuple[str, ...], part: str) -> None:

@@ -183,6 +183,36 @@ def data_show(
     print_facts(describe(dataset))
 
 
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Option(help="Folder for ratings.csv and movies.csv.")],
+    shape: Annotated[str | None, typer.Argument(help="Known set to be as large as: ml-100k, ml-1m, ml-25m.")] = None,
+    users: Annotated[int | None, typer.Option(help="Number of users.")] = None,
+    items: Annotated[int | None, typer.Option(help="Number of items.")] = None,
+    events: Annotated[int | None, typer.Option(help="Number of events.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other parameter of a made world: --set sequence=0.5.")
+    ] = None,
+) -> None:
+    """Make a world of any size with known tastes, and write it as MovieLens-25M is written."""
+    from llm4rec.core import SpecError, did_you_mean
+    from llm4rec.data.made import write
+    from llm4rec.data.world import SHAPES, World, world_config
+
+    if shape is not None and shape not in SHAPES:
+        raise SpecError(f"unknown shape {shape!r}", where="data make", todo=did_you_mean(shape, SHAPES))
+    given: dict[str, Any] = dict(SHAPES[shape]) if shape is not None else {}
+    given |= {k: v for k, v in (("users", users), ("items", items), ("events", events)) if v is not None}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise SpecError(f"{setting!r} is no NAME=VALUE", where="data make --set")
+        given[name] = value
+    config = world_config(given)
+    write(World(config), out)
+    typer.echo(f"{config.users:,} users, {config.items:,} items, {config.events:,} events: {out}")
+
+
 @store_app.command("export")
 def store_export(
     run: RunArgument, file: Annotated[Path, typer.Argument(help="The file to write, such as calls.jsonl.")]

@@ -17,12 +17,14 @@ from pydantic import Field, model_validator
 
 from llm4rec.core import Config, DataError, Vocabulary
 from llm4rec.core.columns import BEHAVIOR, EVENT_COLUMNS, ITEM, TIME, USER, VALUE
-from llm4rec.data import rules
+from llm4rec.core.order import dense
+from llm4rec.data import made, rules
 from llm4rec.data.formats import Format, opened
 from llm4rec.data.log import BEFORE, Log
 from llm4rec.data.roles import Role
 from llm4rec.data.sets import named
 from llm4rec.data.tables import Tables, TimeUnit, read_catalogue, read_events
+from llm4rec.data.world import World, WorldConfig
 
 log = logging.getLogger("llm4rec.data")
 
@@ -31,7 +33,9 @@ class DataConfig(Config):
     """The ``[data]`` table of an experiment: where the log is, and the rules it passes."""
 
     set: str | None = None
-    """Name of a known set (``llm4rec data list``); or give ``path``."""
+    """Name of a known set (``llm4rec data list``); or give ``path`` or ``make``."""
+    make: WorldConfig | None = None
+    """Parameters of a made world, whose right answers are known."""
     path: Path | None = None
     """File of events: RecBole atomic (.inter), CSV, TSV, Parquet, MovieLens ``::``; .gz allowed."""
     items: Path | None = None
@@ -67,10 +71,10 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_place(self) -> DataConfig:
-        if (self.set is None) == (self.path is None):
-            raise ValueError("give either set or path")
-        if self.set is not None and (self.items is not None or self.users is not None or self.columns or self.names):
-            raise ValueError("items, users, columns and names go with path, not with set")
+        if sum(place is not None for place in (self.set, self.path, self.make)) != 1:
+            raise ValueError("give either set, path or make")
+        if self.path is None and (self.items is not None or self.users is not None or self.columns or self.names):
+            raise ValueError("items, users, columns and names go with path alone")
         return self
 
 
@@ -81,8 +85,21 @@ def load(config: DataConfig) -> Log:
         DataError: anything that is wrong with the files, in one line with file and line number.
         AssetError: the set has to be downloaded and cannot be.
     """
+    if config.make is not None:
+        return assemble(made.tables(World(config.make)), config)
     tables = named(config.set) if config.set is not None else _read(config)
     return assemble(tables, config)
+
+
+def make(**parameters: Any) -> tuple[Log, World]:
+    """Return a made world's data set and what is true of it; ``parameters`` are fields of ``WorldConfig``.
+
+    The data set is that of ``DataConfig(make=parameters)``; with ``repeats`` every event counts.
+    """
+    config = WorldConfig.model_validate(parameters)
+    world = World(config)
+    rules = DataConfig(make=config, duplicates="keep" if config.repeats else "first")
+    return assemble(made.tables(world), rules), world
 
 
 def load_set(name: str, **options: Any) -> Log:
@@ -154,7 +171,7 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
     users = Vocabulary.of(user_ids.gather(np.unique(user[kept])), kind="user")
     items = Vocabulary.of(item_ids.filter(has_events) if config.item_core > 0 else catalogue, kind="item")
     user_code, item_code = (v.encode(ids, missing=-1) for v, ids in ((users, user_ids), (items, item_ids)))
-    behaviors = tuple(events[BEHAVIOR].unique().sort().to_list())
+    behaviors = tuple(events[BEHAVIOR].unique().cast(pl.String).sort().to_list())
     if len(behaviors) > 127:
         raise DataError(f"{len(behaviors)} kinds of events, more than 127", where=name, todo='set columns = {behavior = ""}')
     coded = events.select(
@@ -162,7 +179,7 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
         pl.Series(ITEM, item_code[item]),
         TIME,
         VALUE,
-        pl.col(BEHAVIOR).replace_strict(list(behaviors), list(range(len(behaviors))), return_dtype=pl.Int8),
+        pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.Int8),
     ).select(EVENT_COLUMNS)
     row = np.cumsum(kept) - kept  # kept events before this one
     hidden = ~high & (coded[USER].to_numpy() >= 0) & (coded[ITEM].to_numpy() >= 0)
@@ -182,7 +199,10 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
 
 
 def _codes(ids: pl.Series) -> tuple[pl.Series, np.ndarray[Any, np.dtype[np.int32]]]:
-    """Return the distinct ids and, for each id of the column, its place among them (int32)."""
+    """Return the distinct ids as strings and, for each id of the column, its place among them (int32)."""
+    if ids.dtype.is_integer():
+        numbers, place = dense(ids.to_numpy())
+        return pl.Series("id", numbers).cast(pl.String), place
     distinct = ids.unique(maintain_order=True)
     places = pl.DataFrame({"id": distinct, "at": np.arange(len(distinct), dtype=np.int32)})
     return distinct, ids.to_frame("id").join(places, on="id", how="left", maintain_order="left")["at"].to_numpy()

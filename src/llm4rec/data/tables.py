@@ -29,8 +29,8 @@ class Tables:
 
     Attributes:
         name: of the set.
-        events: ``user``, ``item`` (String), ``time`` (Int64), ``value`` (Float32), ``behavior``
-            (String), rows in the order of the source.
+        events: ``user``, ``item`` (String, or integers that stand for their decimal digits), ``time``
+            (Int64), ``value`` (Float32), ``behavior`` (String or Enum), rows in the order of the source.
         items, users: ``item`` or ``user`` (String, no id twice) and attributes; None if there is none.
         clock: what ``time`` counts.
         has_values: does the source have values?  (``value`` is 1 otherwise.)
