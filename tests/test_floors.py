@@ -32,7 +32,10 @@ NEIGHBOURS = {("data", "assets"), ("prompted", "models")}
 
 #: Heavy library -> files that wrap it, or rooms (ending in a dot) whose trade it is.
 HEAVY = {
-    "torch": {"llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
+    "torch": {
+        "llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.models.sequential",
+        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence",
+    },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},
     "faiss": {"llm4rec.features.index"},

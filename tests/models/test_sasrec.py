@@ -3,19 +3,20 @@
 # ruff: noqa: RUF012 (the hooks of a contract are class attributes)
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from llm4rec.core import ModelError, Queries, Ragged, Resources
+from llm4rec.core import Cases, Dataset, ModelError, Queries, Ragged, Resources, SpecError, Vocabulary
 from llm4rec.features import Encoder, HashEncoder
-from llm4rec.models.sasrec import SASRec, SASRecConfig, cut
+from llm4rec.models.sasrec import SASRec, SASRecConfig
 from tests import worlds
 from tests.contracts import ScoringContract
+from tests.contracts.evaluation import recall
 
 SMALL = {
     "width": 16,
@@ -36,9 +37,11 @@ class TestSASRec(ScoringContract):
     uses_valid = True
 
 
-class TestLastWindowSASRec(ScoringContract):
+class TestSampledSASRec(ScoringContract):
+    """Everything that is not the default, so that each is fitted, saved and asked once."""
+
     component = SASRec
-    configs = {**SMALL, "windows": "last"}
+    configs = {**SMALL, "windows": "last", "loss": "sampled-softmax", "negatives": 16, "time_gaps": True, "positions": "none"}
     world = worlds.cycle()
     uses_valid = True
 
@@ -61,20 +64,6 @@ class TestTextSASRec(ScoringContract):
 
     def resources(self) -> Resources:
         return Hashed()
-
-
-@given(st.lists(st.integers(0, 23), max_size=6), st.integers(2, 9))
-def test_windows_predict_every_event_but_the_first_exactly_once(lengths: list[int], width: int) -> None:
-    values = np.arange(sum(lengths))  # every event has a name of its own
-    sequences = Ragged.from_lengths(np.array(lengths, dtype=np.int64), values)
-    windows = cut(sequences, width, pad=-1)
-    inputs, targets = windows[:, :-1], windows[:, 1:]
-    asked = inputs >= 0
-    pairs = sorted(zip(inputs[asked].tolist(), targets[asked].tolist(), strict=True))
-    assert pairs == [(v, v + 1) for row in sequences for v in row[:-1].tolist()]
-    for window in windows:  # padded on the left alone, in order
-        held = window[window >= 0]
-        assert (window[len(window) - len(held) :] == held).all()
 
 
 def test_a_position_sees_nothing_that_comes_later() -> None:
@@ -135,19 +124,67 @@ def test_saved_network_is_the_same_network(tmp_path: Any) -> None:
     np.testing.assert_array_equal(SASRec.load(tmp_path / "m").score(split.test.queries), model.score(split.test.queries))
 
 
-def test_windows_of_the_end_alone_leave_the_rest_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    import llm4rec.models.sasrec as module
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"loss": "softmax", "smoothing": 0.0},
+        {"loss": "sampled-softmax", "negatives": 8, "correct": True},
+        {"loss": "bce", "negatives": 1, "share_negatives": False},
+        {"loss": "gbce", "negatives": 8, "share_negatives": False},
+    ],
+    ids=str,
+)
+def test_every_loss_learns_the_cycle(loss: dict[str, Any]) -> None:
+    world = worlds.cycle()
+    model = SASRec(SASRecConfig(**SMALL | {"epochs": 40} | loss)).fit(
+        world.split.train, valid=None, rng=np.random.default_rng(0)
+    )
+    assert recall(model.retrieve(world.split.test.queries, 1, exclude=world.split.test.seen), world.split.test, 1) >= 0.95
 
-    split, targets = worlds.cycle().split, {}
-    lengths = split.train.histories.items.lengths
-    for windows in ("all", "last"):
 
-        def count(sequences: Ragged, width: int, pad: int, windows: str = windows) -> Any:
-            targets[windows] = int(np.maximum(sequences.lengths - 1, 0).sum())
-            return cut(sequences, width, pad)
+def _an_hour_later(users: int = 240, seed: int = 0) -> tuple[Dataset, Cases]:
+    """A world where only the time tells: an hour after an item it is taken again, whatever came between.
 
-        monkeypatch.setattr(module, "cut", count)
-        config = SASRecConfig(**SMALL | {"epochs": 1, "length": 3, "windows": windows})
-        SASRec(config).fit(split.train, valid=None, rng=np.random.default_rng(0))
-    assert targets == {"all": int((lengths - 1).sum()), "last": int(np.minimum(lengths - 1, 3).sum())}
-    assert targets["last"] < targets["all"]
+    Each user took some of five items, 16 s, 256 s, an hour, a day and twelve days before the last
+    event, always one an hour before; the place in the history does not say which.
+    """
+    rng = np.random.default_rng(seed)
+    ages, n_items = np.array([1_048_576, 65_536, 4_096, 256, 16]), 10
+    held = rng.random((2 * users, 5)) < 0.5
+    held[:, 2] = True
+    items = rng.permuted(np.tile(np.arange(n_items), (2 * users, 1)), axis=1)[:, :5]
+    rows = [(items[u][held[u]], 1_000_000_000 - ages[held[u]], items[u, 2]) for u in range(2 * users)]
+    known, asked = rows[:users], rows[users:]
+    events = pl.DataFrame(
+        {
+            "user": np.concatenate([np.full(len(i) + 1, u) for u, (i, _, _) in enumerate(known)]),
+            "item": np.concatenate([np.append(i, again) for i, _, again in known]),
+            "time": np.concatenate([np.append(t, 1_000_000_000) for _, t, _ in known]),
+            "value": 1.0,
+            "behavior": 0,
+        }
+    )
+    names = Vocabulary.of([str(i) for i in range(users)]), Vocabulary.of([str(i) for i in range(n_items)])
+    tables = [pl.DataFrame({c: np.arange(len(v), dtype=np.int32)}) for c, v in zip(("user", "item"), names, strict=True)]
+    dataset = Dataset("an hour later", *names, events, tables[1], tables[0])
+    now = np.full(users, 1_000_000_000)
+    queries = Queries(np.full(users, -1), Ragged.of([i for i, _, _ in asked]), now, np.concatenate([t for _, t, _ in asked]))
+    return dataset, Cases(queries, Ragged.of([[again] for _, _, again in asked]), Ragged.empty(users))
+
+
+def test_time_gaps_are_seen() -> None:
+    dataset, cases = _an_hour_later()
+
+    def reached(time_gaps: bool) -> float:
+        config = SASRecConfig(**SMALL | {"epochs": 40, "dropout": 0.0, "smoothing": 0.0}, time_gaps=time_gaps)
+        model = SASRec(config).fit(dataset, valid=None, rng=np.random.default_rng(0))
+        return recall(model.retrieve(cases.queries, 1, exclude=cases.seen), cases, 1)
+
+    assert reached(True) >= 0.9
+    assert reached(False) <= 0.75
+
+
+def test_time_gaps_need_times() -> None:
+    dataset = dataclasses.replace(_an_hour_later()[0], clock="order")
+    with pytest.raises(SpecError, match="no real times"):
+        SASRec(SASRecConfig(**SMALL, time_gaps=True)).fit(dataset, valid=None, rng=np.random.default_rng(0))
