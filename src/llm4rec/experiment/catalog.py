@@ -13,9 +13,11 @@ from llm4rec.core import Component
 from llm4rec.models.als import ALS
 from llm4rec.models.bpr import BPR
 from llm4rec.models.ease import EASE
+from llm4rec.models.edlae import EDLAE
 from llm4rec.models.item_knn import ItemKNN
 from llm4rec.models.popular import Popular
 from llm4rec.models.sasrec import SASRec
+from llm4rec.models.slim import SLIM
 from llm4rec.models.text import TextRetriever
 from llm4rec.prompted.explain.explainer import LLMExplainer
 from llm4rec.prompted.explain.templated import EvidenceExplainer
@@ -38,6 +40,8 @@ CATALOG: dict[str, Entry] = {
     "popular": Entry(Popular, "Popular", "popularity"),
     "item-knn": Entry(ItemKNN, "ItemKNN", "neighbourhood"),
     "ease": Entry(EASE, "EASE", "linear"),
+    "edlae": Entry(EDLAE, "EDLAE", "linear"),
+    "slim": Entry(SLIM, "SLIM", "linear"),
     "als": Entry(ALS, "ALS", "factorisation"),
     "bpr": Entry(BPR, "BPR", "factorisation"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),

@@ -44,24 +44,10 @@ class EASE(ScoringComponent[EASEConfig]):
 
         Raises ``SpecError`` if ``l2`` is too small for that.
         """
-        from scipy.linalg import lapack
-
         self.n_items_ = train.n_items
-        # An item without events has zero weights from and to all others, so it need not be inverted.
-        self.known_ = np.flatnonzero(train.item_counts)
-        x = train.matrix()[:, self.known_].astype(np.float64)  # [n_users, m]
-        gram = (x.T @ x).toarray()  # [m, m]
+        self.known_, gram = item_gram(train)
         gram[np.diag_indices_from(gram)] += self.config.l2
-        # By Cholesky factors, in place: a third of the time and memory of a general inverse.
-        factor, failed = lapack.dpotrf(gram.T, lower=True, overwrite_a=True)
-        if failed:
-            raise SpecError("the matrix to be inverted is singular", where="l2", todo="give a larger l2")
-        p, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)  # its lower triangle, zeros above
-        p += np.tril(p, -1).T
-        p = p.T  # the same matrix, in the order of rows
-        p /= -np.diag(p).copy()
-        np.fill_diagonal(p, 0.0)
-        self.weights_ = p.astype(np.float32)  # [from, to]
+        self.weights_ = without_own(inverse(gram))  # [from, to]
         return self
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
@@ -70,3 +56,37 @@ class EASE(ScoringComponent[EASEConfig]):
         scores = np.zeros((len(queries), self.n_items_), dtype=np.float32)
         scores[:, self.known_] = history[:, self.known_] @ self.weights_
         return scores
+
+
+# -- the closed form, for the models that share it -----------------------------------------
+def item_gram(train: Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the m items with events, int64[m], and the number of users of each two of them, float64[m, m].
+
+    An item without events has zero weights from and to all others, so a model need not invert it.
+    """
+    known = np.flatnonzero(train.item_counts)
+    x = train.matrix()[:, known].astype(np.float64)  # [n_users, m]
+    return known, (x.T @ x).toarray()
+
+
+def inverse(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the inverse of a symmetric positive definite float64[m, m], whose memory is used up.
+
+    Raises ``SpecError`` if it is singular, which a larger ``l2`` on its diagonal mends.
+    """
+    from scipy.linalg import lapack
+
+    # By Cholesky factors, in place: a third of the time and memory of a general inverse.
+    factor, failed = lapack.dpotrf(gram.T, lower=True, overwrite_a=True)
+    if failed:
+        raise SpecError("the matrix to be inverted is singular", where="l2", todo="give a larger l2")
+    p, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)  # its lower triangle, zeros above
+    p += np.tril(p, -1).T
+    return np.asarray(p.T)  # the same matrix, in the order of rows
+
+
+def without_own(p: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return ``I - P / diag(P)`` (columns divided) as float32[m, m], with a diagonal of exact zeros; uses up ``p``."""
+    p /= -np.diag(p).copy()
+    np.fill_diagonal(p, 0.0)
+    return p.astype(np.float32)
