@@ -120,6 +120,19 @@ def test_paths_are_relative_to_the_specification(tmp_path: Path) -> None:
     assert read_spec(tmp_path / "s.toml").data.path == tmp_path / "log.csv"
 
 
+def test_so_are_those_of_components(tmp_path: Path) -> None:
+    ranker = 'component = "llm-ranker", llm = "tiny", template = "mine.j2"'
+    table = GOOD + '[llm.tiny]\nbackend = "local"\nmodel = "tiny"\nprices = "prices.toml"\n'
+    table += f'[systems.asked]\nretrieve = ["ease"]\nrank = [{{ {ranker} }}]\n'
+    table += 'augment = [{ component = "item-memory", sources = [{ kind = "jsonl", path = "facts.jsonl" }] }]\n'
+    (tmp_path / "s.toml").write_text(table)
+    spec = read_spec(tmp_path / "s.toml")
+    assert spec.llm["tiny"].prices == tmp_path / "prices.toml"
+    assert spec.systems["asked"].rank[0].params["template"] == str(tmp_path / "mine.j2")
+    assert spec.systems["asked"].augment[0].params["sources"][0]["path"] == str(tmp_path / "facts.jsonl")
+    assert parse_spec(spec.dump(), folder=tmp_path / "elsewhere") == spec  # what was resolved stays
+
+
 def test_order_puts_retrievers_first() -> None:
     text = GOOD.replace("[systems.ease]", '[systems.first]\nretrieve = ["both"]\n[systems.ease]')
     names = order(parse_spec(text))

@@ -116,6 +116,19 @@ def test_a_ranker_gets_its_depth_and_no_more() -> None:
     assert np.array_equal(after[:, 6:], before[:, 6:])
 
 
+@pytest.mark.parametrize(("omitted", "calls"), [("last", 0), ("drop", 1)])
+def test_a_ranker_without_a_say_is_not_asked_when_serving(omitted: str, calls: int) -> None:
+    ranker = forgetful(3, tell=False)
+    config = PipelineConfig.model_validate({"weight": 0.0, "depth": 5, "omitted": omitted})
+    pipeline = fitted(Pipeline({"ease": EASE()}, [ranker], config=config))
+    before = len(ranker.given)
+    served = pipeline.retrieve(CASES.queries, 10, exclude=EXCLUDE)
+    assert len(ranker.given) - before == calls
+    measured = pipeline.run(CASES.queries, 10, exclude=EXCLUDE)  # a run does ask, to diagnose it
+    assert len(ranker.given) - before == calls + 1
+    assert_same_lists(served, measured.lists)
+
+
 def test_candidates_of_a_long_list_are_not_cut_at_the_number_of_candidates() -> None:
     pipeline = fitted(Pipeline({"random": Counting()}, config=PipelineConfig(candidates=3)))
     assert (pipeline.retrieve(CASES.queries, 9, exclude=EXCLUDE).lengths == 9).all()

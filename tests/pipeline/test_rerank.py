@@ -39,6 +39,9 @@ def slow_order(incoming: Lists, ranked: Lists, depth: int, weight: float, omitte
     for row in range(len(incoming)):
         items = [int(i) for i in incoming.items[row] if i >= 0]
         order = [int(i) for i in ranked.items[row] if i >= 0]
+        if weight == 0 and omitted == "last":
+            out.append(items)
+            continue
         block, tail = items[:depth], items[depth:]
         if weight < 1:
             members = [i for i in block if i in order]

@@ -12,10 +12,13 @@ import pytest
 
 from llm4rec.core import Claim, DataError, Explanation, Lists, Queries, Ragged, SpecError
 from llm4rec.data.explained import FILE, read_explained
+from llm4rec.features.hashing import HashEncoder
 from llm4rec.models.als import ALS
 from llm4rec.models.ease import EASE
 from llm4rec.models.item_knn import ItemKNN
 from llm4rec.models.popular import Popular
+from llm4rec.models.sasrec import SASRec, SASRecConfig
+from llm4rec.models.text import TextRetriever, TextRetrieverConfig
 from llm4rec.prompted import EvidenceExplainer, EvidenceExplainerConfig
 from llm4rec.prompted.explain.controls import controls, derangement, flipped, foreign
 from llm4rec.prompted.explain.evaluate import CORPUS, FIGURES, explanation_metrics
@@ -101,7 +104,15 @@ def test_counts_are_said_and_true() -> None:
 
 
 # -- evidence of the recommender itself -----------------------------------------------------
-@pytest.mark.parametrize("model", [EASE, ItemKNN, ALS])
+def small_sasrec() -> SASRec:
+    return SASRec(SASRecConfig(width=16, epochs=30, length=10, dropout=0.0, learning_rate=0.01))
+
+
+def text_retriever() -> TextRetriever:
+    return TextRetriever(TextRetrieverConfig(encoder="words", template="{genres}"), encoder=HashEncoder())
+
+
+@pytest.mark.parametrize("model", [EASE, ItemKNN, ALS, small_sasrec, text_retriever])
 def test_evidence_follows_the_recommender(model: Any, tmp_path: Path) -> None:
     recommender = model().fit(TRAIN, valid=None, rng=np.random.default_rng(0))
     explainer = fitted(attributes=()).follow(recommender)

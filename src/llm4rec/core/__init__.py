@@ -7,6 +7,7 @@ from llm4rec.core.component import (
     Config,
     Explainer,
     Explanation,
+    FilePath,
     Ranker,
     Resources,
     Retriever,
@@ -33,7 +34,7 @@ from llm4rec.core.vocabulary import Vocabulary
 
 __all__ = [
     "AssetError", "Augmenter", "BudgetError", "Cases", "Choice", "Claim", "Clock", "Component", "Config", "DataError",
-    "Dataset", "Exchange", "Explainer", "Explanation", "Histories", "LLM4RecError", "Lists",
+    "Dataset", "Exchange", "Explainer", "Explanation", "FilePath", "Histories", "LLM4RecError", "Lists",
     "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
     "Retriever", "RunError", "Scorer", "ScoringComponent", "Space", "SpecError", "Split", "Trial",
     "Uniform", "Vocabulary", "Whole",

@@ -7,15 +7,16 @@ The verbs are protocols: a class has them by having the methods.  ``ScoringCompo
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, runtime_checkable
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from llm4rec.core.dataset import Dataset
 from llm4rec.core.errors import NotFittedError, RunError
@@ -30,6 +31,15 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+
+def _beside(path: Any, info: ValidationInfo) -> Any:
+    folder = (info.context or {}).get("folder")
+    return Path(os.path.abspath(Path(folder) / path)) if folder is not None and isinstance(path, (str, Path)) else path
+
+
+#: A path in a config; what stands in a specification is relative to the specification's folder, which the
+#: validation is given as ``context={"folder": ...}``.
+FilePath = Annotated[Path, BeforeValidator(_beside)]
 
 C = TypeVar("C", bound=Config)
 
@@ -62,7 +72,7 @@ class Component(ABC, Generic[C]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):  # its own: what it inherits is inherited
             for arg in get_args(base):
                 if isinstance(arg, type) and issubclass(arg, BaseModel):
                     cls.Config = arg
@@ -233,7 +243,10 @@ class Augmenter(Protocol):
         """Return the data set with richer tables; its events are the same."""
 
     def enrich(self, queries: Queries) -> Queries:
-        """Return the queries with what is known of their users; their histories are the same."""
+        """Return the queries with what is known of their users; their histories are the same.
+
+        What went wrong, and what was asked, goes to ``profile_notes``.
+        """
 
 
 class ScoringComponent(Component[C]):

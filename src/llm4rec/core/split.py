@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core.dataset import Dataset
+from llm4rec.core.lists import Note
 from llm4rec.core.ragged import Ragged
 
 #: What may not be recommended: all that the user is known to have touched before the query,
@@ -30,6 +31,7 @@ class Queries:
         history_values: float32[m] likewise (ratings, counts), or None.
         texts: what the user asks for in words, one string a query, or None.
         profiles: what is known of each user in words, made from events before the query, or None.
+        profile_notes: what was asked and what failed when the last augmenter made the profiles, or None.
     """
 
     users: NDArray[np.int32]
@@ -40,6 +42,7 @@ class Queries:
     texts: tuple[str, ...] | None = None
     profiles: tuple[str, ...] | None = None
     history_values: NDArray[np.float32] | None = None
+    profile_notes: tuple[Note, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "users", np.ascontiguousarray(self.users, dtype=np.int32))
@@ -53,6 +56,7 @@ class Queries:
             ("history_values", m if self.history_values is None else len(self.history_values), m),
             ("texts", n if self.texts is None else len(self.texts), n),
             ("profiles", n if self.profiles is None else len(self.profiles), n),
+            ("profile_notes", n if self.profile_notes is None else len(self.profile_notes), n),
         ):
             if length != wanted:
                 raise ValueError(f"{what} has {length} entries, not {wanted}")
@@ -85,6 +89,7 @@ class Queries:
             None if self.texts is None else tuple(self.texts[int(i)] for i in rows),
             None if self.profiles is None else tuple(self.profiles[int(i)] for i in rows),
             None if self.history_values is None else self.history_values[at],
+            None if self.profile_notes is None else tuple(self.profile_notes[int(i)] for i in rows),
         )
 
     def chunks(self, size: int) -> Iterator[tuple[NDArray[np.int64], Queries]]:

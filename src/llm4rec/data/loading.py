@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from llm4rec.core import Config, DataError, Vocabulary
+from llm4rec.core import Config, DataError, FilePath, Vocabulary
 from llm4rec.core.columns import BEHAVIOR, EVENT_COLUMNS, ITEM, TIME, USER, VALUE
 from llm4rec.core.order import dense
 from llm4rec.data import made, rules
@@ -36,11 +36,11 @@ class DataConfig(Config):
     """Name of a known set (``llm4rec data list``); or give ``path`` or ``make``."""
     make: WorldConfig | None = None
     """Parameters of a made world, whose right answers are known."""
-    path: Path | None = None
+    path: FilePath | None = None
     """File of events: RecBole atomic (.inter), CSV, TSV, Parquet, MovieLens ``::``; .gz allowed."""
-    items: Path | None = None
+    items: FilePath | None = None
     """File of the catalogue, in any of these formats."""
-    users: Path | None = None
+    users: FilePath | None = None
     """File of user attributes, likewise."""
     name: str | None = None
     """Name in reports; the set's or the file's unless given."""

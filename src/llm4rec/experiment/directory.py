@@ -38,8 +38,8 @@ TABLES: dict[str, dict[str, Any]] = {
             "kind": pl.String, ITEM: pl.String, "attribute": pl.String, "operator": pl.String, VALUE: pl.String,
             "count": pl.Int64, "span": pl.List(pl.Int64), "outcome": pl.String,
         })),
-        "unsupported": pl.List(pl.String), "fidelity": pl.Float64,
-        "failure": pl.String, "prompt": pl.String, "answer": pl.String,
+        "unsupported": pl.List(pl.Struct({"text": pl.String, "span": pl.List(pl.Int64)})), "fidelity": pl.Float64,
+        "failure": pl.String, "drafts": pl.List(pl.String), "prompt": pl.String, "answer": pl.String,
     },
 }  # fmt: skip
 

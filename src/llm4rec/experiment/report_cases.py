@@ -181,6 +181,7 @@ class _Embedding:
             "claims": [self.claim(c) for c in claims],
             "fidelity": number(row.get("fidelity")),
             "failure": row.get("failure"),
+            "drafts": [self.text(draft) for draft in entries(row.get("drafts"))],
             "prompt": self.text(row.get("prompt")),
             "answer": self.text(row.get("answer")),
         }

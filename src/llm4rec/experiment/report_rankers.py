@@ -15,6 +15,8 @@ from llm4rec.experiment.report_words import named, share, side, signed, spanned
 
 #: Kendall correlation from which on two orders count as the same.
 SAME_ORDER: Final = 0.9995
+#: Cases below which nothing is said of a difference.
+FEW: Final = 20
 
 
 def diagnoses(value: Any) -> list[dict[str, Any]]:
@@ -124,6 +126,8 @@ def _slots(position: Mapping[str, Any]) -> str:
 def _popular(excess: Mapping[str, float | None] | None) -> str:
     if excess is None or excess["difference"] is None:
         return "How far users themselves choose what is popular could not be told."
+    if (cases := excess["n"] or 0) < FEW:
+        return f"In {cases:.0f} cases only the truth is among the candidates: too few to compare it with what users chose."
     away, by = side(excess), f"by {signed(excess['difference'])} ({spanned(excess)})"
     if away == 0:
         return f"It is not seen to go with popularity more or less than what users chose: the two differ {by}."

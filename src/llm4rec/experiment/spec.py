@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -139,21 +138,13 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
         if not isinstance(tables.get(key), dict) or not tables[key]:
             raise SpecError(f"the table [{key}] is missing or empty", where=where, todo=f"add [{key}]")
     tables = dict(tables)
-    tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}") for name, table in tables["systems"].items()}
-    if folder is not None:
-        tables["data"] = _absolute(tables["data"], folder)
-    spec: Spec = _validate(Spec, tables, where)
+    tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}", folder) for name, table in tables["systems"].items()}
+    spec: Spec = _validate(Spec, tables, where, folder)
     _check_names(spec, where)
     return spec
 
 
-def _absolute(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the data table's paths absolute: they are relative to the specification, not to the shell."""
-    paths = {"path", "items", "users", "folder"}
-    return {k: os.path.abspath(folder / v) if k in paths and isinstance(v, str) else v for k, v in table.items()}
-
-
-def _unfold(table: Any, where: str) -> dict[str, Any]:
+def _unfold(table: Any, where: str, folder: Path | None) -> dict[str, Any]:
     """Turn a flat ``[systems.NAME]`` table into the fields of :class:`System`."""
     if not isinstance(table, dict):
         raise SpecError("must be a table", where=where)
@@ -164,25 +155,25 @@ def _unfold(table: Any, where: str) -> dict[str, Any]:
             "has both 'component' and 'retrieve'", where=where, todo="a system is either one component or a pipeline"
         )
     if "augment" in own:
-        own["augment"] = _parts(own["augment"], f"{where}.augment")
+        own["augment"] = _parts(own["augment"], f"{where}.augment", folder)
     if "component" in table:
         for key in ("rank", "explain"):
             if key in own:
                 raise SpecError(f"a single component has no {key!r}", where=where, todo="name it in 'retrieve' of a pipeline")
-        return {**own, "part": _part(rest, where)}
+        return {**own, "part": _part(rest, where, folder)}
     if "retrieve" not in table:
         raise SpecError("needs 'component' or 'retrieve'", where=where)
-    own["rank"] = _parts(own.get("rank", []), f"{where}.rank")
+    own["rank"] = _parts(own.get("rank", []), f"{where}.rank", folder)
     if "explain" in own:
-        own["explain"] = _part(own["explain"], f"{where}.explain")
-    return {**own, "pipeline": _validate(PipelineConfig, rest, where, extra=_SYSTEM_KEYS | {"component"})}
+        own["explain"] = _part(own["explain"], f"{where}.explain", folder)
+    return {**own, "pipeline": _validate(PipelineConfig, rest, where, folder, extra=_SYSTEM_KEYS | {"component"})}
 
 
-def _parts(tables: Any, where: str) -> list[Part]:
-    return [_part(table, where) for table in (tables if isinstance(tables, list) else [tables])]
+def _parts(tables: Any, where: str, folder: Path | None) -> list[Part]:
+    return [_part(table, where, folder) for table in (tables if isinstance(tables, list) else [tables])]
 
 
-def _part(table: Any, where: str) -> Part:
+def _part(table: Any, where: str, folder: Path | None) -> Part:
     if not isinstance(table, dict) or not isinstance(table.get("component"), str):
         raise SpecError("needs a 'component' by name", where=where)
     name = table["component"]
@@ -190,7 +181,7 @@ def _part(table: Any, where: str) -> Part:
         raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
     given = {k: v for k, v in table.items() if k != "component"}
     extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
-    config = _validate(CATALOG[name].component.Config, given, where, extra=extra)
+    config = _validate(CATALOG[name].component.Config, given, where, folder, extra=extra)
     return Part(component=name, params=config.model_dump(mode="json"))
 
 
@@ -271,10 +262,10 @@ def order(spec: Spec, where: str = "spec") -> list[str]:
     return done
 
 
-def _validate(model: type[BaseModel], table: Any, where: str, *, extra: Iterable[str] = ()) -> Any:
-    """Validate a table; the first thing that is wrong becomes one line."""
+def _validate(model: type[BaseModel], table: Any, where: str, folder: Path | None, *, extra: Iterable[str] = ()) -> Any:
+    """Validate a table, whose paths are relative to a folder; the first thing that is wrong becomes one line."""
     try:
-        return model.model_validate(table)
+        return model.model_validate(table, context={"folder": folder})
     except ValidationError as error:
         first = error.errors()[0]
         location = [str(x) for x in first["loc"] if not str(x).startswith(("function-", "literal["))]

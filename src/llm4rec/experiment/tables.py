@@ -77,14 +77,14 @@ def results_table(results: Mapping[str, NDArray[np.float64]], rows: NDArray[np.i
 
 
 def notes_table(trace: Trace, rows: NDArray[np.int64], train: Dataset) -> pl.DataFrame:
-    """Return what stages had to say: failures, dropped items, prompts and answers, listings."""
+    """Return what augmenters and stages had to say: failures, dropped items, prompts and answers, listings."""
     found = []
-    for stage in trace.stages:
-        for case, note in zip(rows.tolist(), stage.lists.notes or (), strict=stage.lists.notes is not None):
+    for name, notes in trace.noted():
+        for case, note in zip(rows.tolist(), notes, strict=True):
             if note != Note():
                 found.append(
                     {
-                        STAGE: stage.name,
+                        STAGE: name,
                         CASE: case,
                         "failures": list(note.failures),
                         "dropped": [{ITEM: train.items.ids[i], "reason": why} for i, why in note.dropped.items()],
@@ -125,9 +125,10 @@ def explanations_table(judged: ExplanationMetrics | None, rows: NDArray[np.int64
                 ITEM: ids[explanation.item],
                 "sentence": explanation.sentence,
                 "claims": claims,
-                "unsupported": [m["text"] for m in told["mentions"] if not m["supported"]],
+                "unsupported": [{k: m[k] for k in ("text", "span")} for m in told["mentions"] if not m["supported"]],
                 "fidelity": told["fidelity"],
                 "failure": explanation.failure,
+                "drafts": list(explanation.drafts),
                 "prompt": explanation.exchange_prompt,
                 "answer": explanation.exchange_answer,
             }

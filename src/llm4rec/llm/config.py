@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from llm4rec.core import Config
+from llm4rec.core import Config, FilePath
 from llm4rec.llm.prices import LOCAL, Price, known_price
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -78,7 +77,7 @@ class LLMConfig(Config):
     """US dollars for a million tokens of prompt; unset, from a list of prices, else unknown."""
     price_out: float | None = Field(default=None, ge=0)
     """US dollars for a million tokens of answer."""
-    prices: Path | None = None
+    prices: FilePath | None = None
     """A list of prices that goes before the one that ``LLM4REC_PRICES`` names, and before the shipped one."""
 
     answers: tuple[str, ...] = ()

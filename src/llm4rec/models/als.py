@@ -61,6 +61,10 @@ class ALS(ScoringComponent[ALSConfig]):
         self.item_factors_ = np.asarray(model.item_factors, dtype=np.float32)  # [n_items, f]
         return self
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return float32[n_items, d], the items' factors."""
+        return self.item_factors_
+
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32[n, n_items], the inner products of user and item factors."""
         return self.user_factors(queries) @ self.item_factors_.T

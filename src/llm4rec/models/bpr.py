@@ -85,6 +85,10 @@ class BPR(ScoringComponent[BPRConfig]):
         mean = (history @ self.item_factors_) / np.where(weight > 0, weight, 1.0)
         return np.hstack([mean, np.ones_like(weight)])
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return float32[n_items, d], the items' factors."""
+        return self.item_factors_
+
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32[n, n_items], the inner products and the items' biases."""
         users = (self._profiles(queries, self.config.half_life) @ self.from_history_).astype(np.float32)  # [n, f]

@@ -173,6 +173,11 @@ class SequentialScorer(ScoringComponent[C]):
             )  # fmt: skip
         return self
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return float32[n_items, d], the items' embeddings."""
+        vectors: NDArray[np.float32] = self.network_.vectors.detach().numpy()
+        return vectors
+
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32[n, n_items]: the logits of the next item."""
         n_items, length = len(self.popularity_), self.config.length

@@ -110,6 +110,10 @@ class TextRetriever(ScoringComponent[TextRetrieverConfig]):
         self._index = VectorIndex(vectors.astype(np.float32), found.astype(np.int32), config.index)
         return self
 
+    def item_vectors(self) -> NDArray[np.float32]:
+        """Return float32[n_items, d], unit vectors; zero for an item without text."""
+        return self._fitted().vectors
+
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32[n, n_items], cosines; -inf for items without text."""
         return self._fitted().scores(self.profiles(queries))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import polars as pl
 from pydantic import Field
 
 from llm4rec.core import (
@@ -34,7 +33,7 @@ from llm4rec.core import (
 from llm4rec.metrics import evaluate
 from llm4rec.pipeline.fusion import Method, Normalise, fuse
 from llm4rec.pipeline.rerank import Omitted, rerank
-from llm4rec.pipeline.trace import Addition, Kind, StageRecord, Trace
+from llm4rec.pipeline.trace import Addition, Kind, StageRecord, Trace, added_columns
 from llm4rec.pipeline.tune import Tunable, cautious_choice
 
 Share = float | Literal["auto"]
@@ -172,7 +171,7 @@ class Pipeline(Component[PipelineConfig]):
             done.add(id(part))
             if len(self.columns_) < len(self.augmenters):  # augmenters come first
                 richer = part.augment(train)
-                self.columns_.append(_added(train, richer))
+                self.columns_.append(added_columns(train, richer))
                 train = richer
         self.n_items_ = train.n_items
         self.followed_ = self._followed()
@@ -245,11 +244,17 @@ class Pipeline(Component[PipelineConfig]):
         }
 
     # -- serving ----------------------------------------------------------------------------
-    def run(self, queries: Queries, k: int, *, exclude: Ragged) -> Trace:
-        """Return the trace of all stages; its ``lists`` are the ``k`` best items of each query."""
+    def run(self, queries: Queries, k: int, *, exclude: Ragged, idle: bool = True) -> Trace:
+        """Return the trace of all stages; its ``lists`` are the ``k`` best items of each query.
+
+        Args:
+            idle: ask also a ranker whose weight is 0, which changes no list: for its diagnosis.
+        """
         queries, additions = self._enriched(queries)
         stages = self._retrieve(queries, max(k, self.config.candidates), exclude)
         for name, ranker, depth, weight in zip(self.ranker_names(), self.rankers, self.depths, self.weights_, strict=True):
+            if weight == 0 and self.config.omitted == "last" and not idle:
+                continue
             lists, source = stages[-1].lists, stages[-1].name
 
             def answer(ranker: Any = ranker, lists: Lists = lists, depth: int = depth, weight: float = weight) -> Lists:
@@ -274,7 +279,10 @@ class Pipeline(Component[PipelineConfig]):
             clock, before = time.perf_counter(), queries
             queries = augmenter.enrich(queries)
             told = None if queries.profiles is before.profiles else queries.profiles
-            additions.append(Addition(f"augment:{name}", columns, told, time.perf_counter() - clock))
+            clock = time.perf_counter() - clock
+            seconds = time.perf_counter() - clock
+            additions.append(Addition(f"augment:{name}", columns, told, seconds, queries.profile_notes))
+            queries = replace(queries, profile_notes=None)
         return queries, tuple(additions)
 
     def _retrieve(self, queries: Queries, width: int, exclude: Ragged) -> list[StageRecord]:
@@ -315,8 +323,11 @@ class Pipeline(Component[PipelineConfig]):
         return StageRecord(name, kind, lists, time.perf_counter() - clock, sources, depth)
 
     def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
-        """Return the ``k`` best items of each query, none of them excluded, with the notes of all stages."""
-        trace = self.run(queries, k, exclude=exclude)
+        """Return the ``k`` best items of each query, none of them excluded, with the notes of all stages.
+
+        A ranker whose weight is 0 is not asked.
+        """
+        trace = self.run(queries, k, exclude=exclude, idle=False)
         return replace(trace.lists, notes=trace.notes)
 
     def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
@@ -366,17 +377,6 @@ def _names(parts: Sequence[Any]) -> list[str]:
     """Return the parts' names in the trace: their classes, numbered where one occurs again."""
     classes = [type(part).__name__ for part in parts]
     return [f"{c}-{classes[: i + 1].count(c)}" if c in classes[:i] else c for i, c in enumerate(classes)]
-
-
-def _added(before: Dataset, after: Dataset) -> dict[str, int]:
-    """Return the columns of the item table that are new or changed, with the number of items that have a text there."""
-    counts = {}
-    for column in after.item_table.columns:
-        values = after.item_table[column]
-        if column not in before.item_table.columns or not values.equals(before.item_table[column]):
-            text = values.cast(pl.String, strict=False) if not values.dtype.is_nested() else values.list.len().cast(pl.String)
-            counts[column] = int((text.fill_null("").is_in(["", "0"]).not_()).sum())
-    return counts
 
 
 def _unsettled(part: Any) -> bool:

@@ -30,7 +30,8 @@ def rerank(incoming: Lists, ranked: Lists, *, depth: int, weight: float = 1.0, o
     3. the items below ``depth``, in their incoming order.
 
     Scores go on below the lowest of the first group, in steps of that group's mean gap (1 if it has
-    none), so that they never rise.  A row of which nothing was ranked keeps its incoming scores.
+    none), so that they never rise.  A row of which nothing was ranked keeps its incoming scores, and
+    with ``weight`` 0 every row is as it came, unless ``omitted`` is ``"drop"``: then the ranker is a filter.
 
     Args:
         incoming: what stood before the ranker.
@@ -45,12 +46,14 @@ def rerank(incoming: Lists, ranked: Lists, *, depth: int, weight: float = 1.0, o
     known = place >= 0
     if (known.sum(axis=1) != ranked.lengths).any():
         raise ValueError("a ranker returned an item that it was not given, or one twice")
+    unranked = held & (at < depth) & ~known
+    if weight == 0 and omitted == "last":
+        return replace(incoming, notes=_notes(incoming, ranked, unranked))
     own = np.take_along_axis(ranked.scores, np.maximum(place, 0), axis=1) if ranked.k else np.zeros(place.shape)
     own = np.where(known, own, 0.0).astype(np.float64)
     if weight < 1.0:
         own = (1.0 - weight) * _zscores(incoming.scores, known) + weight * _zscores(own, known)
     key = -own if weight < 1.0 else place
-    unranked = held & (at < depth) & ~known
     group = np.select([known, unranked, held], [0, 1 if omitted == "last" else 3, 2], 3)
     order = np.lexsort((np.where(known, key, 0), group), axis=1)  # stable: equal keys keep their order
     group = np.take_along_axis(group, order, axis=1)

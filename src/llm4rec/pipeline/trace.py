@@ -8,8 +8,9 @@ from functools import reduce
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import polars as pl
 
-from llm4rec.core import Lists, Note, Ragged, Vocabulary
+from llm4rec.core import Dataset, Lists, Note, Ragged, Vocabulary
 
 Kind = Literal["retrieve", "fuse", "rank"]
 
@@ -54,12 +55,25 @@ class Addition:
         columns: of the item table that it added or changed -> how many items have a text there.
         profiles: what it made known of each query's user, or None if it left users as they were.
         seconds: wall time for all queries.
+        notes: one for each query, what it asked for the profiles and what failed, or None.
     """
 
     name: str
     columns: Mapping[str, int]
     profiles: tuple[str, ...] | None
     seconds: float
+    notes: tuple[Note, ...] | None = None
+
+
+def added_columns(before: Dataset, after: Dataset) -> dict[str, int]:
+    """Return the columns of the item table that are new or changed, with the number of items that have a text there."""
+    counts = {}
+    for column in after.item_table.columns:
+        values = after.item_table[column]
+        if column not in before.item_table.columns or not values.equals(before.item_table[column]):
+            text = values.cast(pl.String, strict=False) if not values.dtype.is_nested() else values.list.len().cast(pl.String)
+            counts[column] = int((text.fill_null("").is_in(["", "0"]).not_()).sum())
+    return counts
 
 
 class Step(NamedTuple):
@@ -113,10 +127,14 @@ class Trace:
 
     @property
     def notes(self) -> tuple[Note, ...] | None:
-        """For each query what all stages have to say together, None if none of them says anything."""
-        if all(stage.lists.notes is None for stage in self.stages):
-            return None
-        return tuple(reduce(_joined, notes) for notes in zip(*(stage.notes for stage in self.stages), strict=True))
+        """For each query what augmenters and stages have to say together, None if none of them says anything."""
+        told = [notes for _, notes in self.noted()]
+        return tuple(reduce(_joined, notes) for notes in zip(*told, strict=True)) if told else None
+
+    def noted(self) -> list[tuple[str, tuple[Note, ...]]]:
+        """Return (name, one note for each query) of each augmenter and stage that has something to say."""
+        told = [(a.name, a.notes) for a in self.additions] + [(s.name, s.lists.notes) for s in self.stages]
+        return [(name, notes) for name, notes in told if notes is not None]
 
     def stage(self, name: str) -> StageRecord:
         """Return a stage by name; raises ``KeyError``."""
@@ -190,8 +208,12 @@ class Trace:
             for s in self.stages
         ]  # fmt: skip
         additions = [
-            {"name": a.name, "columns": dict(a.columns), "profiles": a.profiles, "seconds": a.seconds} for a in self.additions
-        ]
+            {
+                "name": a.name, "columns": dict(a.columns), "profiles": a.profiles, "seconds": a.seconds,
+                "notes": None if a.notes is None else [note(n) for n in a.notes],
+            }
+            for a in self.additions
+        ]  # fmt: skip
         return {"k": self.k, "additions": additions, "stages": stages, "lists": rows(self.lists)}
 
 

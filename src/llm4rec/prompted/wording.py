@@ -18,13 +18,13 @@ Kind = Literal["text", "lines", "pairs"]
 
 
 @lru_cache(maxsize=64)
-def load_prompt(name: str, path: str | None = None) -> Prompt:
+def load_prompt(name: str, path: Path | None = None) -> Prompt:
     """Return the built-in prompt of a name, or the one in the file at ``path``.
 
     Raises:
         SpecError: if the file cannot be read, or is not a template.
     """
-    file = _FOLDER / f"{name}.j2" if path is None else Path(path)
+    file = _FOLDER / f"{name}.j2" if path is None else path
     try:
         return Prompt(file.read_text(encoding="utf-8"), where=f"template {file}")
     except (OSError, UnicodeDecodeError) as error:

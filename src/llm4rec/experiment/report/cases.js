@@ -227,6 +227,7 @@ function explanation(one, e) {
     e.sentence.length ? el("p", { class: "says t", dir: "auto" }, e.sentence.map(stretch)) : null,
     e.unsupported.length ? el("p", { class: "small" }, el("span", { class: "quiet" }, "Also named, and supported by nothing: "), untrusted(e.unsupported.join(", "))) : null,
     e.claims.length || fell ? el("div", { class: "claims" }, e.claims.map(claim), fell) : null,
+    e.drafts.length ? el("details", {}, el("summary", {}, `Drafts that did not hold (${count(e.drafts.length)})`), e.drafts.map((draft) => words(draft))) : null,
     e.prompt !== null || e.answer !== null ? el("details", {}, el("summary", {}, "Prompt and raw answer"), words(e.prompt), el("h4", { class: "quiet small" }, "Raw answer"), words(e.answer, "The model gave no text.")) : null);
 }
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Component, Dataset, Explanation, Lists, ModelError, Queries, Resources
+from llm4rec.core import Cases, Component, Dataset, Explanation, FilePath, Lists, ModelError, Queries, Resources
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Message
 from llm4rec.prompted import likelihood
 from llm4rec.prompted.explain.check import Checker
@@ -59,7 +59,7 @@ class LLMExplainerConfig(EvidenceConfig):
     """Name of the language model among the run's resources."""
     mode: Literal["choose", "json"] = "choose"
     """"choose" for small models (evidence by likelihood, then one sentence), "json" for larger ones."""
-    template: str | None = None
+    template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one of the chosen mode."""
     top: int = Field(3, ge=1)
     """Items of each list that the model explains; those behind them get the fixed sentence, without a call."""

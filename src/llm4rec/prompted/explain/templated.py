@@ -151,14 +151,15 @@ class EvidenceExplainer(Component[EvidenceExplainerConfig]):
         """Take nearness from a fitted recommender: what it weighs from one item to another, or its item vectors.
 
         Read is what ``fit`` left: ``weights_`` from history item to recommended item ([n_items, n_items], or
-        of the items in ``known_`` alone: ItemKNN, EASE), or ``item_factors_`` ([n_items, d], compared by
-        cosine: ALS, BPR).
+        of the items in ``known_`` alone: ItemKNN, EASE), or ``item_vectors()`` ([n_items, d], compared by
+        cosine: ALS, BPR, SASRec, text retrieval).
 
         Raises:
             SpecError: for a recommender that has neither.
         """
         n, state = len(self.names_), recommender.state()
-        weights, factors = state.get("weights_"), state.get("item_factors_")
+        weights = state.get("weights_")
+        factors = recommender.item_vectors() if hasattr(recommender, "item_vectors") else None
         known = state.get("known_", np.arange(n))
         if weights is not None and weights.shape == (n, n):
             self.near_ = weights
@@ -170,7 +171,7 @@ class EvidenceExplainer(Component[EvidenceExplainerConfig]):
         else:
             raise SpecError(
                 f"{type(recommender).__name__} has neither item weights nor item vectors for these items",
-                todo="follow an ItemKNN, EASE, ALS or BPR, or leave nearness to attributes and users",
+                todo="follow an ItemKNN, EASE, ALS, BPR, SASRec or text retriever, or leave nearness to attributes and users",
             )
         return self
 

@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 from pydantic import Field, field_validator
 
-from llm4rec.core import DataError
+from llm4rec.core import DataError, FilePath
 from llm4rec.prompted.memory.facts import Evidence, Fact, FactError, moment
 from llm4rec.prompted.memory.sources import (
     KEPT,
@@ -68,7 +67,7 @@ class DumpConfig(EncyclopediaConfig):
     kind: Literal["wikipedia-dump"] = "wikipedia-dump"
     """The kind of source."""
 
-    path: Path
+    path: FilePath
     """The file."""
 
 

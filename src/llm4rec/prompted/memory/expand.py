@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from llm4rec.core import Cases, Component, Dataset, Exchange, Lists, ModelError, Note, Queries, Ragged, Resources
+from llm4rec.core import Cases, Component, Dataset, Exchange, FilePath, Lists, ModelError, Note, Queries, Ragged, Resources
 from llm4rec.features.values import Encoder
 from llm4rec.llm.prompts import plain
 from llm4rec.llm.values import ChatModel, ChatRequest, Message
@@ -67,7 +67,7 @@ class ExpandedTextConfig(TextRetrieverConfig):
     max_tokens: int = Field(default=96, ge=8)
     """Longest answer in tokens."""
 
-    prompt: str | None = None
+    prompt: FilePath | None = None
     """Path of a jinja template that replaces the built-in one."""
 
     exchanges: int = Field(default=8, ge=0)

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from llm4rec.core import Cases, Config, DataError, Dataset, ModelError, Queries, Resources, SpecError, did_you_mean
+from llm4rec.core import Cases, Config, DataError, Dataset, FilePath, ModelError, Queries, Resources, SpecError, did_you_mean
 from llm4rec.core.columns import ITEM, TIME
 from llm4rec.llm.values import ChatModel
 from llm4rec.prompted.items import item_names
@@ -35,7 +34,7 @@ _NEVER = -(2**62)  # before every event: leaves what is timeless
 class ItemMemoryConfig(Config):
     """Parameters of :class:`ItemMemory`."""
 
-    memory: Path | None = None
+    memory: FilePath | None = None
     """A file of facts to begin with: one that was saved, or written by hand."""
     fields: tuple[str, ...] = ()
     """Columns of the item table that become facts, and so reach the summaries and can be edited."""
@@ -60,9 +59,9 @@ class ItemMemoryConfig(Config):
     """Template of an item's name in prompts; by default the title, with the year where there is one."""
     max_tokens: int = Field(96, ge=8)
     """Longest answer in tokens; attributes may use as many for each of them."""
-    summary_template: str | None = None
+    summary_template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one for summaries."""
-    attributes_template: str | None = None
+    attributes_template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one for attributes."""
     column: str = Field("memory", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Name of the text column; attributes lie in ``COLUMN_ATTRIBUTE`` beside it, as lists."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
-from llm4rec.core import Config, DataError
+from llm4rec.core import Config, DataError, FilePath
 from llm4rec.prompted.memory.facts import Evidence, Fact, FactError, FactKind, moment
 from llm4rec.prompted.memory.memory import json_lines
 from llm4rec.prompted.memory.titles import Title, TitleIndex
@@ -85,7 +85,7 @@ class JSONLConfig(SourceConfig):
     kind: Literal["jsonl"] = "jsonl"
     """The kind of source."""
 
-    path: Path
+    path: FilePath
     """The file."""
 
 

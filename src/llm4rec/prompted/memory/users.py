@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from llm4rec.core import Cases, Config, Dataset, Exchange, ModelError, Note, Queries, Ragged, Resources
+from llm4rec.core import Cases, Config, Dataset, Exchange, FilePath, ModelError, Note, Queries, Ragged, Resources
 from llm4rec.llm.prompts import plain
 from llm4rec.llm.values import ChatModel, ChatRequest, Message
 from llm4rec.prompted.explain.evidence import attribute_table
@@ -33,7 +32,7 @@ _BATCH = 1024  # queries at once
 class UserMemoryConfig(Config):
     """Parameters of :class:`UserMemory`."""
 
-    memory: Path | None = None
+    memory: FilePath | None = None
     """A file of facts about users: saved before, or written by hand."""
     short_term: int = Field(5, ge=0, le=200)
     """Number of the latest events that are told, with their ratings; 0 tells none."""
@@ -60,9 +59,9 @@ class UserMemoryConfig(Config):
     """Template of an item's name; by default the title, with the year where there is one."""
     max_tokens: int = Field(96, ge=8)
     """Longest answer in tokens."""
-    profile_template: str | None = None
+    profile_template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one for profiles."""
-    reflection_template: str | None = None
+    reflection_template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one for reflections."""
     show: tuple[FactKind, ...] = ("text", "knowledge", "profile", "reflection", "attribute", "event")
     """Kinds of facts in the profile, in this order."""
@@ -167,10 +166,11 @@ class UserMemory(Remembering[UserMemoryConfig]):
 
     def enrich(self, queries: Queries) -> Queries:
         """Return the queries with what is known of their users, after what was known before."""
-        told = self.recall(queries).profiles
+        recalled = self.recall(queries)
+        told = recalled.profiles
         if queries.profiles is not None:
             told = tuple(" ".join(filter(None, both)) for both in zip(queries.profiles, told, strict=True))
-        return replace(queries, profiles=told)
+        return replace(queries, profiles=told, profile_notes=recalled.notes if self.config.write else None)
 
     def facts(self, queries: Queries) -> Memory:
         """Return what is known of the queries' users as a memory, with all that is stated in ``memory_``.

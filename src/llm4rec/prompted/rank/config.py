@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from llm4rec.core import Config
+from llm4rec.core import Config, FilePath
 from llm4rec.prompted.rank.pairs import Answers, Sorting
 from llm4rec.prompted.rank.prompts import Strategy
 
@@ -51,9 +51,9 @@ class LLMRankerConfig(Config):
     """Number of the most recent history items in the prompt."""
     profile_chars: int = Field(600, ge=0, le=2000)
     """Longest profile of the user in a prompt, in characters, where queries carry one; 0 leaves it out."""
-    template: str | None = None
+    template: FilePath | None = None
     """Path of a jinja template that replaces the built-in one of the chosen scoring."""
-    history_template: str | None = None
+    history_template: FilePath | None = None
     """Path of a jinja template that replaces the strategy's description of the history (not for likelihood,
     whose one template holds it)."""
 

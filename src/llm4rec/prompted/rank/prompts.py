@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from llm4rec.llm.values import Message
@@ -52,7 +53,9 @@ class Wordings:
     words: dict[str, str]
 
     @classmethod
-    def of(cls, scoring: str, strategy: Strategy, template: str | None, history: str | None, words: dict[str, str]) -> Wordings:
+    def of(
+        cls, scoring: str, strategy: Strategy, template: Path | None, history: Path | None, words: dict[str, str]
+    ) -> Wordings:
         """Read the built-in templates, or the user's at the given paths; raises ``SpecError``."""
         variables, needs = ASKED[scoring]
         if scoring == "likelihood":
