@@ -26,34 +26,57 @@ class TestOriginalItemKNN(ScoringContract):
     floor_configs = {"half_life": 0.0}
 
 
+class TestLastItem(ScoringContract):
+    """Item-to-item filtering from the last item alone."""
+
+    component = ItemKNN
+    configs = {"half_life": 0.05}
+    floor = ("ndcg@10", 0.063)
+    floor_configs = {"half_life": 0.05}
+
+
+SIMILARITIES = ["cosine", "jaccard", "dice", "tversky", "conditional", "tf-idf", "bm25"]
+
+
 def slow(config: ItemKNNConfig) -> np.ndarray:
     """Compute the similarities item by item."""
-    x = worlds.checkerboard().split.train.matrix().toarray()
-    n = x.shape[1]
+    x = worlds.topics().split.train.matrix().toarray().astype(np.float64)
+    n, a, h = x.shape[1], config.asymmetry, config.shrinkage
+    weight = np.log(n / x.sum(axis=1)) ** 2 if config.similarity in ("tf-idf", "bm25") else np.ones(len(x))
+    count, both = weight @ x, (x.T * weight) @ x
     weights = np.zeros((n, n))
     for j in range(n):
         similar = []
         for i in range(n):
-            shared, of_i, of_j = x[:, i] @ x[:, j], x[:, i].sum(), x[:, j].sum()
-            whole = {
-                "cosine": np.sqrt(of_i * of_j),
-                "jaccard": of_i + of_j - shared,
-                "conditional": of_i,
+            shared, of_i, of_j = both[i, j], count[i], count[j]
+            r_i, r_j = (2.2 / (1 + 1.2 * (0.25 + 0.75 * c / count.mean())) for c in (of_i, of_j))
+            if i == j or not shared:
+                continue
+            value = {
+                "cosine": shared / (of_i**a * of_j ** (1 - a) + h),
+                "jaccard": shared / (of_i + of_j - shared + h),
+                "dice": 2 * shared / (of_i + of_j + 2 * h),
+                "tversky": shared / (shared + a * (of_i - shared) + (1 - a) * (of_j - shared) + h),
+                "conditional": shared / (of_i + h),
+                "tf-idf": shared / (of_i**a * of_j ** (1 - a) + h),
+                "bm25": shared * r_i * r_j,
             }[config.similarity]
-            if i != j and shared:
-                similar.append((-shared / (whole + config.shrinkage), i))
+            similar.append((-value, i))
         for negative, i in sorted(similar)[: config.neighbours]:
             weights[i, j] = -negative
     return weights
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.sampled_from(["cosine", "jaccard", "conditional"]), st.sampled_from([1, 3, 50]), st.sampled_from([0.0, 7.5]))
-def test_similarities_are_the_formula(similarity: str, neighbours: int, shrinkage: float) -> None:
-    config = ItemKNNConfig.model_validate({"similarity": similarity, "neighbours": neighbours, "shrinkage": shrinkage})
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(SIMILARITIES), st.sampled_from([1, 3, 50]), st.sampled_from([0.0, 7.5]), st.sampled_from([0.0, 0.3, 0.5])
+)
+def test_similarities_are_the_formula(similarity: str, neighbours: int, shrinkage: float, asymmetry: float) -> None:
+    params = {"similarity": similarity, "neighbours": neighbours, "shrinkage": shrinkage, "asymmetry": asymmetry}
+    config = ItemKNNConfig.model_validate(params)
     model = ItemKNN(config)
     model.block = 5  # several blocks, the last one short
-    model.fit(worlds.checkerboard().split.train, valid=None, rng=np.random.default_rng(0))
+    model.fit(worlds.topics().split.train, valid=None, rng=np.random.default_rng(0))
     got, wanted = model.weights_.toarray(), slow(config)
     np.testing.assert_allclose(np.sort(got, axis=0), np.sort(wanted, axis=0), rtol=1e-5)
     if neighbours == 50:
@@ -71,6 +94,6 @@ def test_older_events_count_less() -> None:
 
 
 def test_bad_parameters_are_refused() -> None:
-    for bad in ({"similarity": "euclid"}, {"neighbours": 0}, {"shrinkage": -1}, {"half_life": -1}):
+    for bad in ({"similarity": "euclid"}, {"neighbours": 0}, {"shrinkage": -1}, {"asymmetry": 2}, {"half_life": -1}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             ItemKNNConfig.model_validate(bad)
