@@ -14,8 +14,11 @@ from llm4rec.models.als import ALS
 from llm4rec.models.bpr import BPR
 from llm4rec.models.ease import EASE
 from llm4rec.models.edlae import EDLAE
+from llm4rec.models.ials import IALS
 from llm4rec.models.item_knn import ItemKNN
+from llm4rec.models.markov import Markov
 from llm4rec.models.popular import Popular
+from llm4rec.models.repeat_visited import RepeatVisited
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.slim import SLIM
 from llm4rec.models.text import TextRetriever
@@ -38,12 +41,15 @@ class Entry:
 
 CATALOG: dict[str, Entry] = {
     "popular": Entry(Popular, "Popular", "popularity"),
+    "repeat-visited": Entry(RepeatVisited, "RepeatVisited", "popularity"),
     "item-knn": Entry(ItemKNN, "ItemKNN", "neighbourhood"),
     "ease": Entry(EASE, "EASE", "linear"),
     "edlae": Entry(EDLAE, "EDLAE", "linear"),
     "slim": Entry(SLIM, "SLIM", "linear"),
     "als": Entry(ALS, "ALS", "factorisation"),
+    "ials": Entry(IALS, "iALS", "factorisation"),
     "bpr": Entry(BPR, "BPR", "factorisation"),
+    "markov": Entry(Markov, "Markov", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),
     "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
