@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test test-slow check bench docs clean
+.PHONY: setup quickstart test test-slow check bench docs peers clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,18 @@ check: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks
+
+# the libraries that ours are measured beside, each in an environment of its own; nothing else needs them
+PEERS ?= recbole
+LLM4REC_PEERS ?= .peers
+peers: $(PEERS:%=$(LLM4REC_PEERS)/%/.ready)
+
+$(LLM4REC_PEERS)/%/.ready: peers/%.txt
+	@echo "setting up $* in $(@D) (a few minutes) ..."
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 docs: .venv/.ready
 	$(BIN)/python -m pytest tests/test_docs.py

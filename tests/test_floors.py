@@ -16,12 +16,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
-#: Room -> floor.  A room may import from lower floors.
+#: Room -> floor.  A room may import from lower floors.  Peers stand beside the models: the same verbs over the
+#: values of the core, computed by another library in another interpreter.
 FLOORS = {
     "core": 0,
     "data": 1, "assets": 1, "metrics": 1, "llm": 1,
     "features": 2, "nn": 2,
-    "models": 3, "prompted": 3, "generative": 3,
+    "models": 3, "prompted": 3, "generative": 3, "peers": 3,
     "pipeline": 4,
     "agents": 5, "experiment": 5,
     "app": 6,
@@ -34,7 +35,7 @@ NEIGHBOURS = {("data", "assets"), ("prompted", "models")}
 HEAVY = {
     "torch": {
         "llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.models.sequential",
-        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence",
+        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence", "llm4rec.peers.scripts.",
     },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},

@@ -10,6 +10,7 @@ from typing import Literal
 
 from llm4rec.assets import ASSETS, folder, home, is_cached
 from llm4rec.experiment.environment import machine, packages
+from llm4rec.peers import PEERS, installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,21 @@ def examine() -> list[Finding]:
             else f"{name} is not here yet; it is fetched on first use, or now by 'llm4rec data get {name}'"
         )
         found.append(Finding("good" if there else "note", line))
+    found += _peers()
+    return found
+
+
+def _peers() -> list[Finding]:
+    """Say which libraries can be run beside ours; none is needed."""
+    found = []
+    for name, library in PEERS.items():
+        version = installed(name)
+        if version == library.version:
+            found.append(Finding("good", f"peer {library.label} {version}"))
+        else:
+            there = f"is version {version}, not {library.version}" if version else "is not here"
+            line = f"peer {library.label} {there}; a system with peer = '{name}:...' needs 'make peers'"
+            found.append(Finding("note", line))
     return found
 
 

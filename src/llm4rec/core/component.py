@@ -85,6 +85,11 @@ class Component(ABC, Generic[C]):
         """Build from a config; a component that needs an encoder or LLM takes it from ``resources``."""
         return cls(config)
 
+    @classmethod
+    def ready(cls, config: C) -> None:
+        """Raise an error for people if this machine lacks what the component needs; asked before a run begins."""
+        return
+
     @abstractmethod
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
         """Learn from the training part; ``valid`` serves early stopping and choices alone."""

@@ -22,6 +22,7 @@ from llm4rec.models.repeat_visited import RepeatVisited
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.slim import SLIM
 from llm4rec.models.text import TextRetriever
+from llm4rec.peers import Peer
 from llm4rec.prompted.explain.explainer import LLMExplainer
 from llm4rec.prompted.explain.templated import EvidenceExplainer
 from llm4rec.prompted.memory.expand import ExpandedText
@@ -51,6 +52,7 @@ CATALOG: dict[str, Entry] = {
     "bpr": Entry(BPR, "BPR", "factorisation"),
     "markov": Entry(Markov, "Markov", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
+    "peer": Entry(Peer, "Peer", "peer"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),
     "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
     "item-memory": Entry(ItemMemory, "Item memory", "memory"),

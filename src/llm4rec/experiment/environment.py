@@ -16,6 +16,7 @@ from llm4rec.assets import ASSETS
 from llm4rec.core import Split
 from llm4rec.experiment.resources import RunResources
 from llm4rec.experiment.spec import Spec
+from llm4rec.peers import PEERS, PeerConfig
 
 _PACKAGES = (
     "numpy", "scipy", "polars", "pydantic", "torch", "transformers", "sentence-transformers", "faiss-cpu", "implicit", "openai",
@@ -61,11 +62,14 @@ def describe_environment(spec: Spec, split: Split, resources: RunResources, star
     """Return the content of ``environment.json``."""
     train = split.train
     used = {spec.data.set or "", *(c.model for c in spec.llm.values()), *(c.model for c in spec.encoder.values())}
+    configs = [part.config for system in spec.systems.values() for part in system.parts]
+    libraries = {config.library for config in configs if isinstance(config, PeerConfig)}
     return {
         "llm4rec": llm4rec.__version__,
         "python": platform.python_version(),
         "machine": machine(),
         "packages": packages(),
+        "peers": {library: PEERS[library].version for library in sorted(libraries)},
         "seeds": list(spec.experiment.seeds),
         "dataset": {
             "name": train.name,

@@ -99,6 +99,9 @@ class _Runner:
         if done := len(keys) - len(todo):
             self.tell(f"{done} of {len(keys)} fits and servings are done already")
         if todo or key_of(self.directory / "environment.json") != shown or not self._is_whole():
+            for name, _ in todo:
+                for part in self.spec.systems[name].parts:
+                    part.entry.component.ready(part.config)
             # From here to the end the tables may be of two specifications: a run cut off between is not whole.
             (self.directory / "environment.json").unlink(missing_ok=True)
             self._write_ground(dataset)

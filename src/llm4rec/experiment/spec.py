@@ -148,6 +148,8 @@ def _unfold(table: Any, where: str, folder: Path | None) -> dict[str, Any]:
     """Turn a flat ``[systems.NAME]`` table into the fields of :class:`System`."""
     if not isinstance(table, dict):
         raise SpecError("must be a table", where=where)
+    if "peer" in table and not {"component", "retrieve"} & set(table):
+        table = {"component": "peer", **table}  # a model of another library, for short
     own = {k: v for k, v in table.items() if k in _SYSTEM_KEYS}
     rest = {k: v for k, v in table.items() if k not in _SYSTEM_KEYS}
     if "component" in table and "retrieve" in table:

@@ -29,6 +29,7 @@ from llm4rec.metrics import (
     parse_metric,
     slice_cases,
 )
+from llm4rec.peers import PeerConfig
 
 #: Beyond-accuracy measures, all at one cut-off.
 BEYOND = ("coverage", "gini", "novelty", "diversity", "popularity")
@@ -128,6 +129,8 @@ def _label(name: str, part: Part | None, components: list[str]) -> str:
     """Return a name for tables: the component's, with the system's where several have it."""
     if part is None:
         return name
+    if isinstance(part.config, PeerConfig):
+        return part.config.title
     return part.entry.label if components.count(part.component) == 1 else f"{part.entry.label} ({name})"
 
 
