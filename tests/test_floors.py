@@ -36,6 +36,8 @@ HEAVY = {
     "torch": {
         "llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.models.sequential",
         "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence", "llm4rec.peers.scripts.",
+        "llm4rec.models.gru4rec",
+        "llm4rec.models.lightgcn", "llm4rec.models.two_tower",
     },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},

@@ -14,14 +14,17 @@ from llm4rec.models.als import ALS
 from llm4rec.models.bpr import BPR
 from llm4rec.models.ease import EASE
 from llm4rec.models.edlae import EDLAE
+from llm4rec.models.gru4rec import GRU4Rec
 from llm4rec.models.ials import IALS
 from llm4rec.models.item_knn import ItemKNN
+from llm4rec.models.lightgcn import LightGCN
 from llm4rec.models.markov import Markov
 from llm4rec.models.popular import Popular
 from llm4rec.models.repeat_visited import RepeatVisited
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.slim import SLIM
 from llm4rec.models.text import TextRetriever
+from llm4rec.models.two_tower import TwoTower
 from llm4rec.peers import Peer
 from llm4rec.prompted.explain.explainer import LLMExplainer
 from llm4rec.prompted.explain.templated import EvidenceExplainer
@@ -51,6 +54,9 @@ CATALOG: dict[str, Entry] = {
     "ials": Entry(IALS, "iALS", "factorisation"),
     "bpr": Entry(BPR, "BPR", "factorisation"),
     "markov": Entry(Markov, "Markov", "sequential"),
+    "lightgcn": Entry(LightGCN, "LightGCN", "graph"),
+    "two-tower": Entry(TwoTower, "Two towers", "factorisation"),
+    "gru4rec": Entry(GRU4Rec, "GRU4Rec", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "peer": Entry(Peer, "Peer", "peer"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),

@@ -1,4 +1,4 @@
-"""What SASRec and GRU4Rec share: windows of histories, training on every position, scoring by inner product."""
+"""What SASRec, GRU4Rec and the two towers share: windows of histories, training on every position, scoring by inner product."""
 
 from __future__ import annotations
 
@@ -91,6 +91,10 @@ class NextItemNetwork(nn.Module):
         asked about; s.  Only a network that is ``timed`` is given any.
         """
 
+    def take_text(self, vectors: Tensor) -> None:
+        """Start the item embeddings from float[n_items, d] text vectors."""
+        self.items.weight[:-1] = vectors
+
     @property
     def vectors(self) -> Tensor:
         """float[n_items, d], what states are compared with."""
@@ -141,9 +145,10 @@ class SequentialScorer(ScoringComponent[C]):
                 )
             vectors = initial_embeddings(train, config.item_init, self._encoder, config.width, rng)
             with torch.no_grad():
-                network.items.weight[:-1] = torch.from_numpy(vectors)
+                network.take_text(torch.from_numpy(vectors))
         self.network_, self.popularity_ = network, train.item_counts.astype(np.float32)
         windows = Windows.of(train, config, timed=network.timed)
+        popularity = torch.from_numpy(self.popularity_)
 
         def batches(_: int) -> Iterator[NDArray[np.int64]]:
             order = rng.permutation(len(windows.events))
@@ -155,7 +160,7 @@ class SequentialScorer(ScoringComponent[C]):
                 asked = (history != train.n_items).flatten().nonzero()[:, 0]  # positions that have something to predict from
                 states.append(network(history, times).flatten(0, 1).index_select(0, asked))
                 targets.append(following.flatten()[asked])
-            return next_item_loss(torch.cat(states), network.vectors, torch.cat(targets), config)
+            return next_item_loss(torch.cat(states), network.vectors, torch.cat(targets), config, popularity)
 
         def validate() -> float:
             assert valid is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -21,53 +20,72 @@ _ROUND = 128
 class LossConfig(Config):
     """How the next item is told from the others; see :func:`next_item_loss`."""
 
-    loss: Literal["softmax", "sampled-softmax", "bce", "gbce"] = "softmax"
-    """Over the whole catalogue, or against ``negatives``: a softmax, binary cross-entropy, or that
-    calibrated (gSASRec).  SASRec's paper is ``bce`` with one negative that is not shared."""
+    loss: Literal["softmax", "sampled-softmax", "in-batch", "bce", "gbce", "bpr"] = "softmax"
+    """Over the whole catalogue, or against ``negatives``: a softmax with items drawn evenly or from the
+    batch's targets, binary cross-entropy, that calibrated (gSASRec), or pairs (BPR)."""
     negatives: int = Field(256, ge=1)
-    """Items drawn at random, evenly over the catalogue, for the losses other than ``softmax``."""
+    """Items drawn at random for the losses other than ``softmax``."""
     share_negatives: bool = True
     """Draw them once for a whole batch, which is one matrix product; otherwise anew for each position."""
     correct: bool = False
-    """``sampled-softmax``: let the negatives stand for the whole catalogue, so that the loss estimates ``softmax``."""
+    """``sampled-softmax`` and ``in-batch``: weigh the negatives by how often each is drawn, so that the loss
+    estimates ``softmax``."""
     calibration: float = Field(0.75, ge=0, le=1)
     """``gbce``: 0 is ``bce``, 1 takes all of the overconfidence out that sampling brings in."""
     smoothing: float = Field(0.1, ge=0, lt=1)
-    """Label smoothing of the two softmax losses."""
+    """Label smoothing of the softmax losses."""
 
 
-def next_item_loss(states: Tensor, items: Tensor, targets: Tensor, config: LossConfig) -> Tensor:
-    """Return the mean loss of float[m, d] states whose next items are int64[m] rows of float[n, d] ``items``.
+def next_item_loss(states: Tensor, items: Tensor, targets: Tensor, config: LossConfig, popularity: Tensor) -> Tensor:
+    """Return the mean loss of states whose next items are known.
 
-    With logits ``z_j = state . item_j``, target ``i`` and K negatives drawn evenly from the n items
-    (one that is drawn as its own target's negative counts for nothing):
+    With logits ``z_j = state . item_j``, target ``i`` and K negatives, drawn evenly from the n items
+    but for ``in-batch`` (one that is drawn as its own target's negative counts for nothing):
 
     - softmax: ``-log(exp z_i / sum over all j of exp z_j)``
-    - sampled-softmax: the same over i and the negatives; with ``correct`` each negative counts
-      ``(n - 1) / K`` times (Bengio & Senecal 2008), without it once, as in eSASRec (2025)
+    - sampled-softmax: the same over i and the negatives; with ``correct`` a negative counts
+      ``1 / (K q_j)`` times, where ``q_j`` is the chance to draw it (Bengio & Senecal 2008), without it
+      once, as in eSASRec (2025)
+    - in-batch: the same with negatives drawn from the batch's targets, so that ``q_j`` is popularity
+      (Yi et al., *Sampling-Bias-Corrected Neural Modeling*, RecSys 2019; the target itself is not
+      corrected, after Khrylchenko et al., *Correcting the LogQ Correction*, RecSys 2025)
     - bce: ``-log s(z_i) - sum over negatives of log(1 - s(z_j))``, over K + 1, with the sigmoid ``s``
       (Kang & McAuley 2018 for K = 1)
     - gbce: the same with ``s(z_i) ** b`` in place of ``s(z_i)``, ``b = a (t (1 - 1/a) + 1/a)``,
       ``a = K / (n - 1)``, at most 1, and ``t`` the calibration (Petrov & Macdonald, *gSASRec*, RecSys 2023)
+    - bpr: ``-sum over negatives of log s(z_i - z_j)``, over K (Rendle et al. 2009)
+
+    Args:
+        states: float[m, d].
+        items: float[n, d].
+        targets: int64[m], rows of ``items``.
+        config: which loss.
+        popularity: float[n], how often each item is a target in training, for ``in-batch``.
     """
     if config.loss == "softmax":
         return linear_cross_entropy(states, items, targets, config.smoothing)
-    n, k = len(items), config.negatives
-    drawn = torch.randint(n, (k,) if config.share_negatives else (len(states), k), device=states.device)
+    m, n, k = len(states), len(items), config.negatives
+    pool = targets if config.loss == "in-batch" else torch.arange(n, device=states.device)
+    drawn = pool[torch.randint(len(pool), (k,) if config.share_negatives else (m, k), device=states.device)]
     # Looked up together, so that one dense gradient of the items is made, not two.
     rows = F.embedding(torch.cat([targets, drawn.flatten()]), items)
-    positive = (states * rows[: len(targets)]).sum(-1)  # [m]
-    others = rows[len(targets) :]
+    positive = (states * rows[:m]).sum(-1)  # [m]
+    others = rows[m:]
     if config.share_negatives:
-        negative = (F.pad(states, (0, 0, 0, -len(states) % _ROUND)) @ others.T)[: len(states)]  # [m, k]
+        negative = (F.pad(states, (0, 0, 0, -m % _ROUND)) @ others.T)[:m]  # [m, k]
     else:
-        negative = (others.view(len(states), k, -1) @ states[:, :, None])[:, :, 0]  # [m, k]
+        negative = (others.view(m, k, -1) @ states[:, :, None])[:, :, 0]  # [m, k]
     own = drawn == targets[:, None]  # [m, k]
-    if config.loss == "sampled-softmax":
-        weighed = negative + math.log((n - 1) / k) if config.correct else negative
+    if config.loss in ("sampled-softmax", "in-batch"):
+        weighed = negative
+        if config.correct:
+            chance = popularity[drawn] / popularity.sum() if config.loss == "in-batch" else torch.full((), 1 / n)
+            weighed = negative - (k * chance).log().to(negative)
         logits = torch.cat([positive[:, None], weighed.masked_fill(own, float("-inf"))], 1)
         mean = (positive + negative.masked_fill(own, 0).sum(1)) / (1 + k - own.sum(1))
         return (logits.logsumexp(1) - (1 - config.smoothing) * positive - config.smoothing * mean).mean()
+    if config.loss == "bpr":
+        return F.softplus(negative - positive[:, None]).masked_fill(own, 0).sum(1).mean() / k
     rate = min(1.0, k / (n - 1))
     power = config.calibration * (rate - 1) + 1 if config.loss == "gbce" else 1.0  # b: t (a - 1) + 1
     wrong = F.softplus(negative).masked_fill(own, 0).sum(1)
