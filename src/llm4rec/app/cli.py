@@ -138,6 +138,32 @@ def recommend(
 
 
 @app.command()
+def audit(
+    place: Annotated[Path, typer.Argument(help="The experiment, a TOML file; or a run directory.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where audit.json goes; by default the run, or runs/NAME of the specification.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fit nothing: check the data, the split and what lies there.")] = False,
+    only: Annotated[str | None, typer.Option(help="Names of checks, separated by commas.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look for leaks, unfair rules and fragile figures; exit code 1 if there is a leak."""
+    from llm4rec.app.terminal import narrator, print_audit
+
+    with narrator(quiet) as tell:
+        tell("loading libraries ...")
+        from llm4rec.experiment.audit.audit import audit as look
+        from llm4rec.experiment.audit.subject import AuditConfig
+
+        names = [n.strip() for n in (only or "").split(",") if n.strip()]
+        found, path = look(place, out, config=AuditConfig(quick=quick), only=names, tell=tell)
+    print_audit(found)
+    typer.echo(f"audit: {path}")
+    if found.count("leak"):
+        raise SystemExit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Check the machine, the libraries, the caches and the assets."""
     from llm4rec.app.doctor import examine

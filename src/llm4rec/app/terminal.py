@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -17,10 +17,14 @@ from rich.text import Text
 
 from llm4rec.app.doctor import Finding
 from llm4rec.core import RunError
+from llm4rec.experiment.audit.subject import Verdict
 from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked
 from llm4rec.llm import Estimate
+
+if TYPE_CHECKING:  # the audit loads every library that a system may need
+    from llm4rec.experiment.audit.audit import Audit
 
 #: Control characters, and those that turn the direction of writing.
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
@@ -251,3 +255,29 @@ def print_findings(findings: Sequence[Finding]) -> bool:
         ]
         console.print(Text.assemble(mark, finding.line))
     return all(f.verdict != "bad" for f in findings)
+
+
+#: Colours of an audit's verdicts.
+_VERDICTS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "leak": "bold red", "not applicable": "dim"}
+
+
+def print_audit(audit: Audit) -> None:
+    """Print what an audit found, one row for each number."""
+    table = _table()
+    for column in ("check", "verdict", "number", "what it is"):
+        table.add_column(column, justify="right" if column == "number" else "left", overflow="fold")
+    table.add_column("what it means, and what to do", overflow="fold", ratio=1)
+    last = ""
+    for finding in audit.findings:
+        what = finding.measure + (f" ({finding.of})" if finding.of else "")
+        number = "" if finding.value is None else f"{finding.value:.4g}"
+        name = "" if finding.check == last else finding.check
+        verdict = Text(finding.verdict, _VERDICTS[finding.verdict])
+        table.add_row(name, verdict, number, Text(_plain(what)), Text(_plain(finding.line)))
+        last = finding.check
+    console = _console()
+    console.print(table)
+    counts = {verdict: audit.count(verdict) for verdict in get_args(Verdict)}
+    plural = {"leak": "leaks", "warning": "warnings"}
+    told = ", ".join(f"{n} {verdict if n == 1 else plural.get(verdict, verdict)}" for verdict, n in counts.items())
+    console.print(Text(f"{_plain(audit.name)}: {told}", "bold"))

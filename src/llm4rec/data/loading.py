@@ -117,15 +117,27 @@ def _read(config: DataConfig) -> Tables:
     how: dict[str, Any] = {"format": config.format, "encoding": config.encoding}
     columns: dict[str, str] = dict(config.columns)  # type: ignore[arg-type]  # roles are strings
     events, clock, has_values = read_events(opened(config.path, "events", names=config.names, **how), columns, config.time_unit)
-    items = users = None
-    if config.items is not None:
-        how["format"] = "auto" if config.items.suffix != config.path.suffix else config.format
-        items = read_catalogue(opened(config.items, "items", names=None, **how), ITEM, columns, config.lists)
+    items, users = _read_items(config), None
     if config.users is not None:
         how["format"] = "auto" if config.users.suffix != config.path.suffix else config.format
         users = read_catalogue(opened(config.users, "users", names=None, **how), USER, columns, {})
     name = config.path.name.split(".")[0]
     return Tables(name, events, items, users, clock, has_values, {"source": config.path.name})
+
+
+def _read_items(config: DataConfig) -> pl.DataFrame | None:
+    """Return the catalogue's table as it is read from its own file, or None without one."""
+    if config.items is None or config.path is None:
+        return None
+    form: Format = "auto" if config.items.suffix != config.path.suffix else config.format
+    source = opened(config.items, "items", names=None, format=form, encoding=config.encoding)
+    return read_catalogue(source, ITEM, dict(config.columns), config.lists)  # type: ignore[arg-type]  # roles are strings
+
+
+def catalogue_order(config: DataConfig) -> pl.Series | None:
+    """Return the items' outside ids in the order of the catalogue's source, or None without a catalogue."""
+    items = named(config.set).items if config.set is not None else _read_items(config)
+    return None if items is None else items[ITEM]
 
 
 def assemble(tables: Tables, config: DataConfig) -> Log:

@@ -71,7 +71,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             names = {p.name for p in self.path.iterdir()}
-            strangers = {n for n in names if not n.startswith("llm.sqlite")}
+            strangers = {n for n in names if not n.startswith(("llm.sqlite", "audit.json"))}
             if strangers and "run.lock" not in names and not names >= {"spec.toml", "summary.json", "cases.parquet"}:
                 raise RunError(
                     f"holds other files ({', '.join(sorted(strangers)[:3])}) and no run",

@@ -104,13 +104,13 @@ def digest(value: Any) -> str:
 
 
 def _code_fingerprint() -> str:
-    """Return a hash of the package's source without its application and report, which shape no figure."""
+    """Return a hash of the package's source without application, report and audit, which shape no figure."""
     if not _CODE:
         root = Path(package).parent
         whole = hashlib.sha256()
         for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".j2", ".toml"}):
             place = path.relative_to(root)
-            if place.parts[0] != "app" and not any(part.startswith("report") for part in place.parts):
+            if place.parts[0] != "app" and not any(part.startswith(("report", "audit")) for part in place.parts):
                 whole.update(place.as_posix().encode() + b"\0" + path.read_bytes())
         _CODE.append(whole.hexdigest())
     return _CODE[0]

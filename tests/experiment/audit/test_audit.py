@@ -1,0 +1,62 @@
+"""The whole audit: from a specification or a run to the table, the file and the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from llm4rec.app.cli import app
+from llm4rec.core import SpecError
+from llm4rec.experiment.audit.audit import FILE, audit
+from llm4rec.experiment.audit.checks import CHECKS
+from llm4rec.experiment.audit.subject import AuditConfig
+from llm4rec.experiment.directory import RunDirectory
+from tests.experiment.audit.made import QUICK
+
+
+def audited(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["audit", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_an_audit_of_a_specification_is_written(log_folder: Path) -> None:
+    found, path = audit(log_folder / "spec.toml", log_folder / "out", config=QUICK)
+    assert path == log_folder / "out" / FILE
+    told = json.loads(path.read_text())
+    assert told == found.to_json()
+    assert {f["check"] for f in told["findings"]} == set(CHECKS)
+    assert told["verdicts"]["leak"] == 0
+    RunDirectory(log_folder / "out").open()  # the experiment may then run in the same place
+
+
+def test_the_command_prints_a_plain_table_and_returns_zero(log_folder: Path) -> None:
+    done = audited(log_folder / "spec.toml", "--quick", "--out", log_folder / "out", "--only", "own-future,order")
+    assert done.exit_code == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "own-future" in done.stdout
+    assert "others-future" not in done.stdout
+    assert "0 leaks" in done.stdout
+
+
+def test_the_command_returns_one_for_a_leak(log_folder: Path) -> None:
+    # Items count up through the whole log, and the catalogue shows their numbers as titles.
+    users = [u for u in range(60) for _ in range(10)]
+    items = [f"{n:04d}" for n in range(600)]
+    told = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": [1_600_000_000 + 60 * n for n in range(600)]})
+    told.write_csv(log_folder / "events.csv")
+    catalogue = pl.DataFrame({"item_id": items, "title": items, "year": [2000] * 600, "genres": ["crime"] * 600})
+    catalogue.write_csv(log_folder / "items.csv")
+    done = audited(log_folder / "spec.toml", "--quick", "--out", log_folder / "out", "--only", "order", "--quiet")
+    assert done.exit_code == 1, (done.stdout, done.stderr)
+    assert done.stderr == ""
+    assert "leak" in done.stdout
+    assert json.loads((log_folder / "out" / FILE).read_text())["verdicts"]["leak"] > 0
+
+
+def test_an_unknown_check_is_one_line(log_folder: Path) -> None:
+    with pytest.raises(SpecError, match="did you mean 'order'"):
+        audit(log_folder / "spec.toml", config=AuditConfig(), only=["ordr"])
