@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +24,61 @@ from llm4rec.metrics.names import parse_metric
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+#: Places compared with a true item at once; they and what is made of them stay in the processor's cache.
+_BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
 class Hits:
-    """Where ``n`` lists, cut at ``k``, show true items.
+    """Where ``n`` lists, cut at ``k``, show true items: ``h`` places in all, as a rule far fewer than lists have.
 
     Attributes:
-        shown: bool[n, w], w <= k: is the item at this rank true?
+        case: int64[h], the list of each hit; never falls.
+        rank: int64[h], its place in the list, from 1; rises within a case.
         wanted: int64[n], the number of distinct true items; at least 1.
         k: the cut-off.
     """
 
-    shown: NDArray[np.bool_]
+    case: NDArray[np.int64]
+    rank: NDArray[np.int64]
     wanted: NDArray[np.int64]
     k: int
 
-    @property
-    def count(self) -> NDArray[np.int64]:
-        """int64[n], the number of true items in each list."""
-        return np.asarray(np.count_nonzero(self.shown, axis=1))
+    @classmethod
+    def of(cls, lists: Lists, truth: Ragged, k: int) -> Hits:
+        """Find the true items among the first ``k`` of each list."""
+        n, width = len(lists), min(lists.k, k)
+        case, item = _distinct(truth)
+        found = []
+        step = max(1, _BLOCK // max(1, width))
+        for start in range(0, len(case), step):
+            rows = slice(start, start + step)
+            # One true item a case, the usual way: the rows are those of the lists, and need no copy.
+            shown = lists.items[rows, :width] if len(case) == n else lists.items[case[rows], :width]
+            place = np.flatnonzero((shown == item[rows, None]).ravel())
+            found.append(case[start + place // width] * width + place % width)
+        at = np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+        return cls(at // max(1, width), at % max(1, width) + 1, np.bincount(case, minlength=n), k)
+
+    def cut(self, k: int) -> Hits:
+        """Return the hits among the first ``k`` places."""
+        kept = self.rank <= k
+        return Hits(self.case[kept], self.rank[kept], self.wanted, k)
+
+    def total(self, weights: NDArray[Any] | None = None) -> Values:
+        """Return float64[n], the sum over each list's hits of weights [h], or their number."""
+        n = len(self.wanted)
+        return np.asarray(np.bincount(self.case, weights, minlength=n), dtype=np.float64)
+
+    @cached_property
+    def count(self) -> Values:
+        """float64[n], the number of true items in each list."""
+        return self.total()
+
+    @cached_property
+    def first(self) -> NDArray[np.bool_]:
+        """bool[h]: is this the list's first hit?"""
+        return np.asarray(np.diff(self.case, prepend=-1) > 0)
 
 
 def recall(hits: Hits) -> Values:
@@ -57,7 +95,7 @@ def hit(hits: Hits) -> Values:
 
     Source: Deshpande and Karypis, Item-based top-N recommendation algorithms, TOIS 2004.
     """
-    return np.asarray(hits.shown.any(axis=1), dtype=np.float64)
+    return np.asarray(hits.count > 0, dtype=np.float64)
 
 
 def precision(hits: Hits) -> Values:
@@ -73,8 +111,7 @@ def mrr(hits: Hits) -> Values:
 
     Source: Voorhees, The TREC-8 question answering track report, 1999.
     """
-    first = hits.shown.argmax(axis=1) + 1
-    return np.asarray(np.where(hits.shown.any(axis=1), 1.0 / first, 0.0))
+    return hits.total(np.where(hits.first, 1.0 / hits.rank, 0.0))
 
 
 def average_precision(hits: Hits) -> Values:
@@ -83,9 +120,9 @@ def average_precision(hits: Hits) -> Values:
     Source: Manning et al., 2008, ch. 8.  Divided by ``min(k, |T|)``, so that a perfect list
     reaches 1 at every k; some tools divide by ``|T|``, others by the number of hits.
     """
-    ranks = np.arange(1, hits.shown.shape[1] + 1)
-    at_hits = np.where(hits.shown, np.cumsum(hits.shown, axis=1) / ranks, 0.0)
-    return np.asarray(at_hits.sum(axis=1) / np.minimum(hits.wanted, hits.k))
+    place = np.arange(len(hits.case))
+    so_far = place - np.maximum.accumulate(np.where(hits.first, place, 0)) + 1  # hits of the list up to this one
+    return np.asarray(hits.total(so_far / hits.rank) / np.minimum(hits.wanted, hits.k))
 
 
 def ndcg(hits: Hits) -> Values:
@@ -97,7 +134,7 @@ def ndcg(hits: Hits) -> Values:
     """
     discount = 1.0 / np.log2(np.arange(2, hits.k + 2))
     ideal = np.cumsum(discount)[np.minimum(hits.wanted, hits.k) - 1]
-    return np.asarray(hits.shown @ discount[: hits.shown.shape[1]] / ideal)
+    return np.asarray(hits.total(discount[hits.rank - 1]) / ideal)
 
 
 #: Every accuracy metric by its name in specs and tables; all of them lie in [0, 1].
@@ -113,12 +150,13 @@ ACCURACY: Final[Mapping[str, Callable[[Hits], Values]]] = MappingProxyType(
 )
 
 
-def _distinct(truth: Ragged, n_values: int) -> NDArray[np.int64]:
-    """Return int64[n], the number of distinct values in each row."""
+def _distinct(truth: Ragged) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return int64[t], int32[t]: case and item of the distinct true items, by case, then item."""
     if len(truth) == len(truth.values):
-        return np.ones(len(truth), dtype=np.int64)
-    keys = np.unique(truth.rows * n_values + truth.values)
-    return np.bincount(keys // n_values, minlength=len(truth))
+        return np.arange(len(truth)), truth.values
+    n_values = 1 + int(truth.values.max(initial=0))
+    case, item = np.divmod(np.unique(truth.rows * n_values + truth.values), n_values)
+    return case, item.astype(np.int32)
 
 
 def evaluate(lists: Lists, truth: Ragged, metrics: Sequence[str]) -> dict[str, Values]:
@@ -142,9 +180,7 @@ def evaluate(lists: Lists, truth: Ragged, metrics: Sequence[str]) -> dict[str, V
         raise ValueError(f"{len(lists)} lists for {len(truth)} cases")
     if (truth.lengths == 0).any():
         raise ValueError("a case without truth")
-    width = min(lists.k, max((k for _, k in wanted.values()), default=0))
-    items = lists.items[:, :width]
-    n_values = 1 + max(int(items.max(initial=0)), int(truth.values.max(initial=0)))
-    shown = truth.contains(items, n_values) & (items >= 0)
-    sizes = _distinct(truth, n_values)
-    return {name: ACCURACY[metric](Hits(shown[:, :k], sizes, k)) for name, (metric, k) in wanted.items()}
+    cutoffs = sorted({k for _, k in wanted.values()})
+    hits = Hits.of(lists, truth, max(cutoffs, default=0))
+    cut = {k: hits.cut(k) for k in cutoffs}
+    return {name: ACCURACY[metric](cut[k]) for name, (metric, k) in wanted.items()}

@@ -10,11 +10,11 @@ To add a measure, write one function from :class:`Shown` and enter it in ``BEYON
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,19 +93,25 @@ class ItemContext:
         return (sparse.diags_array(scale) @ self.vectors).tocsr().astype(np.float32)
 
 
+#: Places read at once: they and what is looked up for them stay in the processor's cache.
+_BLOCK = 1 << 18
+
+
 @dataclass(frozen=True)
 class Shown:
     """``n`` lists cut at ``k``, and what is known about their items and users.
 
     Attributes:
-        items: int32[n, w], w <= k; -1 pads.
+        items: int32[n, w], w <= k; -1 pads on the right.
         context: of the items.
         history: what each user has touched before, or None.
+        inner: the same lists cut shorter, whose counts and sums need not be taken again; or None.
     """
 
     items: NDArray[np.int32]
     context: ItemContext
     history: Ragged | None
+    inner: Shown | None = None
 
     @cached_property
     def held(self) -> NDArray[np.bool_]:
@@ -115,17 +121,44 @@ class Shown:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """int64[n], items in each list."""
+        n, width = self.items.shape
+        if width and (self.items[:, -1] >= 0).all():
+            return np.full(n, width)
         return np.asarray(np.count_nonzero(self.held, axis=1))
 
     @cached_property
     def frequency(self) -> NDArray[np.int64]:
         """int64[n_items], the number of lists that show each item."""
-        return np.asarray(np.bincount(self.items[self.held], minlength=self.context.n_items))
+        slots = self.context.n_items + 1
+        total = np.zeros(slots, dtype=np.int64)
+        for _, block in self._new_places(max(_BLOCK, slots)):
+            total += np.bincount(block.ravel(), minlength=slots)
+        return total[1:] if self.inner is None else total[1:] + self.inner.frequency
 
-    def mean(self, values: NDArray[Any]) -> Values:
-        """Return float64[n], the mean of an item value [n_items] over each list; nan for empty ones."""
-        total = np.where(self.held, values[self.items], 0).sum(axis=1, dtype=np.float64)
-        return _divide(total, self.lengths)
+    def mean(self, what: Literal["counts", "information", "percentile"]) -> Values:
+        """Return float64[n], the mean of an item value of the context over each list; nan for empty ones."""
+        return _divide(self._total(what), self.lengths)
+
+    def _total(self, what: str) -> Values:
+        if what not in self._totals:
+            value = np.concatenate(([0.0], getattr(self.context, what)))  # [n_items + 1], 0 for the pad
+            total = np.zeros(len(self.items))
+            for rows, block in self._new_places(_BLOCK):
+                total[rows] = value.take(block, mode="clip").sum(axis=1)
+            self._totals[what] = total if self.inner is None else total + self.inner._total(what)
+        return self._totals[what]
+
+    @cached_property
+    def _totals(self) -> dict[str, Values]:
+        return {}
+
+    def _new_places(self, size: int) -> Iterator[tuple[slice, NDArray[np.intp]]]:
+        """Yield (rows, item + 1, which is 0 for a pad, of the places beyond ``inner``) in blocks of about ``size`` places."""
+        new = self.items if self.inner is None else self.items[:, self.inner.items.shape[1] :]
+        step = max(1, size // max(1, new.shape[1]))
+        for start in range(0, len(new), step):
+            rows = slice(start, start + step)
+            yield rows, np.add(new[rows], 1, dtype=np.intp)
 
 
 def coverage(shown: Shown) -> float:
@@ -167,7 +200,7 @@ def novelty(shown: Shown) -> Values:
     ``p_i = (c_i + 1) / (sum_j c_j + n_items)``; the one added keeps untouched items finite.
     Source: Zhou et al., Solving the apparent diversity-accuracy dilemma, PNAS 2010.
     """
-    return shown.mean(shown.context.information)
+    return shown.mean("information")
 
 
 def popularity(shown: Shown) -> Values:
@@ -176,7 +209,7 @@ def popularity(shown: Shown) -> Values:
     An item's percentile is the share of the catalogue with fewer training events, plus half of
     the share with as many.
     """
-    return shown.mean(shown.context.percentile)
+    return shown.mean("percentile")
 
 
 def arp(shown: Shown) -> Values:
@@ -184,7 +217,7 @@ def arp(shown: Shown) -> Values:
 
     Source: Yin et al., Challenging the long tail recommendation, VLDB 2012.
     """
-    return shown.mean(shown.context.counts)
+    return shown.mean("counts")
 
 
 def lift(shown: Shown) -> Values:
@@ -251,5 +284,8 @@ def evaluate_beyond(
     wanted = {name: parse_metric(name, BEYOND) for name in names}
     if history is not None and len(history) != len(lists):
         raise ValueError(f"{len(history)} histories for {len(lists)} lists")
-    cut = {k: Shown(lists.items[:, :k], context, history) for k in sorted({k for _, k in wanted.values()})}
+    cut: dict[int, Shown] = {}
+    inner = None
+    for k in sorted({k for _, k in wanted.values()}):
+        inner = cut[k] = Shown(lists.items[:, :k], context, history, inner)
     return {name: BEYOND[measure](cut[k]) for name, (measure, k) in wanted.items()}
