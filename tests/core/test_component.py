@@ -195,6 +195,16 @@ def test_retrieves_by_score_in_batches() -> None:
     assert component.asked == [2, 1]
 
 
+def test_fewer_queries_at_once_where_the_catalogue_is_large() -> None:
+    component = fixed()
+    component.cells = 12  # type: ignore[misc]  # three queries of four items
+    component.retrieve(users(*[0, 1] * 36), 1, exclude=Ragged.empty(72))
+    assert component.asked == [64, 3, 3, 2]
+    component.cells, component.asked = 2, []  # type: ignore[misc]
+    component.rank(users(*[1] * 66), Lists.empty(66, 1))
+    assert component.asked == [64, 1, 1]
+
+
 def test_ranks_by_score_in_batches() -> None:
     candidates = Lists(np.array([[0, 3, 1], [1, 2, -1], [3, 0, 2]]), np.array([[3, 2, 1], [1, 0, np.nan], [2, 1, 0.0]]))
     lists = fixed(batch=2).rank(users(0, 1, 1), candidates)

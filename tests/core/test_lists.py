@@ -60,6 +60,29 @@ def test_from_pools_is_the_same_sort(case: tuple[np.ndarray, int, list[list[int]
     assert np.array_equal(got.scores, wanted.scores, equal_nan=True)
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 2, 5, 40, 400]),  # distinct scores
+    st.sampled_from([1, 3, 20, 290, 301]),
+    st.sampled_from([0.0, 0.3, 0.97, 1.0]),  # shares of what cannot be shown
+)
+@settings(max_examples=200, deadline=None)
+def test_guessed_thresholds_give_the_same_sort(seed: int, distinct: int, k: int, gone: float) -> None:
+    """Thresholds guessed from a few scores, rows in several blocks: large ties, few or no items left, all agree."""
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(0, distinct, (5, 300)) ** rng.choice([1, 4])).astype(np.float32)
+    scores[rng.random(scores.shape) < gone * rng.choice([0.0, 1.0])] = rng.choice([NAN, -INF])
+    scores[rng.random(scores.shape) < 0.01] = INF
+    excluded = [np.flatnonzero(rng.random(300) < gone * rng.choice([0.0, 1.0])).tolist() for _ in scores]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm4rec.core.lists._SAMPLE", 8)
+        patch.setattr("llm4rec.core.lists._CELLS", 700)
+        lists = Lists.from_scores(scores, k, exclude=Ragged.of(excluded))
+    lists.check(300, exclude=Ragged.of(excluded))
+    wanted = [naively(row.tolist(), k, out) for row, out in zip(scores, excluded, strict=True)]
+    assert lists.to_ragged().tolist() == wanted
+
+
 def test_ties_stand_in_order_of_inside_id() -> None:
     lists = Lists.from_scores(np.array([[1, 2, 2, 1, 2, 0]], dtype=np.float32), 4)
     assert lists.items.tolist() == [[1, 2, 4, 0]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, runtime_checkable
@@ -257,8 +257,10 @@ class Augmenter(Protocol):
 class ScoringComponent(Component[C]):
     """A component that scores the whole catalogue, and so retrieves and ranks by its scores."""
 
-    #: Queries scored at once; bounds memory at ``batch`` x n_items x 4 bytes a copy.
+    #: Queries scored at once, at most.
     batch: ClassVar[int] = 1024
+    #: Scores held at once: 256 MB a copy, however large the catalogue (a single query's aside).
+    cells: ClassVar[int] = 1 << 26
 
     @abstractmethod
     def score(self, queries: Queries) -> NDArray[np.float32]:
@@ -267,16 +269,25 @@ class ScoringComponent(Component[C]):
     def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
         """Return the ``k`` best items of each query, none of them excluded."""
         parts: Sequence[Lists] = [
-            Lists.from_scores(self.score(chunk), k, exclude=exclude.take(rows)) for rows, chunk in queries.chunks(self.batch)
+            Lists.from_scores(scores, k, exclude=exclude.take(rows)) for rows, scores in self._scored(queries)
         ]
         return Lists.concatenate(parts) if parts else Lists.empty(0, k)
 
     def rank(self, queries: Queries, candidates: Lists) -> Lists:
         """Return the candidates in order of score; what scores -inf stays, at the end."""
         parts = []
-        for rows, chunk in queries.chunks(self.batch):
+        for rows, whole in self._scored(queries):
             items = candidates.items[rows]
-            scores = np.take_along_axis(self.score(chunk), np.maximum(items, 0), axis=1)
+            scores = np.take_along_axis(whole, np.maximum(items, 0), axis=1)
             lowest = np.finfo(np.float32).min
             parts.append(Lists.from_pools(items, np.where(np.isfinite(scores), scores, lowest)))
         return Lists.concatenate(parts) if parts else candidates
+
+    def _scored(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield (row numbers, scores) in pieces that fit; the first, small one tells how large the catalogue is."""
+        start, size = 0, min(self.batch, 64)
+        while start < len(queries):
+            rows = np.arange(start, min(start + size, len(queries)))
+            scores = self.score(queries.take(rows))
+            yield rows, scores
+            start, size = start + len(rows), max(1, min(self.batch, self.cells // max(1, scores.shape[1])))

@@ -9,7 +9,13 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec.core.order import stable_order
 from llm4rec.core.ragged import Ragged
+
+#: Scores looked at at once: 4 MB, which stay in the processor's cache.
+_CELLS = 1 << 20
+#: Scores of a row from which its threshold is guessed.
+_SAMPLE = 1 << 12
 
 _NOTHING: Mapping[int, str] = MappingProxyType({})
 
@@ -97,28 +103,24 @@ class Lists:
         Items in ``exclude`` and items scored nan or -inf never appear; lists may be shorter
         than ``k``.  Equal scores stand in order of inside id.
         """
-        scores = np.array(scores, dtype=np.float32)
-        if exclude is not None:
-            if len(exclude) != len(scores):
-                raise ValueError(f"{len(exclude)} rows of exclude for {len(scores)} rows of scores")
-            scores[exclude.rows, exclude.values] = -np.inf
-        np.nan_to_num(scores, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        scores = np.asarray(scores)
         n, n_items = scores.shape
+        if exclude is not None and len(exclude) != n:
+            raise ValueError(f"{len(exclude)} rows of exclude for {n} rows of scores")
+        lists = cls.empty(n, k)
         width = min(k, n_items)
-        if n == 0 or width == 0:
-            return cls.empty(n, k)
-        # The k-th best score of a row is a threshold: all above it belong in, and of those equal
-        # to it the lowest ids.  A plain partition would break such ties in no defined way.
-        at = np.partition(scores, n_items - width, axis=1)[:, n_items - width][:, None]
-        chosen = scores > at
-        equal = scores == at
-        room = width - chosen.sum(axis=1, keepdims=True)
-        over = np.flatnonzero(equal.sum(axis=1, keepdims=True) > room)
-        equal[over] &= np.cumsum(equal[over], axis=1) <= room[over]
-        chosen |= equal
-        items = np.nonzero(chosen)[1].reshape(n, width).astype(np.int32)
-        best = np.take_along_axis(scores, items, axis=1)
-        return cls._ordered(items, best, k)
+        size = max(1, _CELLS // max(1, n_items))
+        scratch = np.empty((min(size, n), n_items), dtype=np.float32)
+        for start in range(0, n if width else 0, size):
+            rows = slice(start, min(start + size, n))
+            block = scratch[: rows.stop - start]
+            np.copyto(block, scores[rows], casting="same_kind" if scores.dtype.kind == "f" else "unsafe")
+            if exclude is not None:
+                first, last = exclude.offsets[start], exclude.offsets[rows.stop]
+                row = np.repeat(np.arange(len(block)), np.diff(exclude.offsets[start : rows.stop + 1]))
+                block[row, exclude.values[first:last]] = -np.inf
+            _best(block, width, lists.items[rows], lists.scores[rows])
+        return lists
 
     @classmethod
     def _ordered(cls, items: NDArray[np.int32], scores: NDArray[np.float32], k: int) -> Lists:
@@ -192,3 +194,79 @@ class Lists:
             raise ValueError("a list holds an item twice")
         if exclude is not None and (exclude.contains(self.items, n_items) & held).any():
             raise ValueError("a list holds an excluded item")
+
+
+def _best(scores: NDArray[np.float32], width: int, items: NDArray[np.int32], best: NDArray[np.float32]) -> None:
+    """Write the ``width`` best of scores [b, n_items] into the first places of items and best [b, k].
+
+    A threshold that a few more than ``width`` scores of a row reach is guessed from evenly spaced ones;
+    what reaches it, found in one pass, is sorted.  All that equals the last place reaches it too, so ties
+    are broken among all of them.
+    """
+    n_items = scores.shape[1]
+    step = max(1, n_items // max(_SAMPLE, 8 * width))
+    sample = np.nan_to_num(scores[:, ::step], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    expected = width / step  # so many of the sample are among the best
+    place = width if step == 1 else int(expected + 4 * np.sqrt(expected) + 6)
+    at = sample.shape[1] - min(place, sample.shape[1])
+    threshold = np.partition(sample, at, axis=1)[:, at]
+    reaches = scores >= threshold[:, None]
+    found, count = _places(reaches)
+    doubtful = np.flatnonzero((count < width) | (count > 4 * place * step) | np.isneginf(threshold))
+    if len(doubtful):
+        reaches[doubtful] = _reach(scores[doubtful], width, threshold[doubtful], count[doubtful], 4 * place * step)
+        found, count = _places(reaches)
+    row = np.repeat(np.arange(len(scores), dtype=np.int32), count)
+    value = scores.ravel()[found] + np.float32(0)  # -0 becomes 0
+    bits = value.view(np.int32)
+    falling = ~(bits ^ ((bits >> 31) & 0x7FFFFFFF))  # a float's bits as an integer that falls as it rises
+    order = stable_order(row, falling)  # equal scores stay in order of id
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    order, rank = order[rank < width], rank[rank < width]
+    row = row[order]
+    items[row, rank] = found[order] - row * np.int64(n_items)
+    best[row, rank] = value[order]
+
+
+def _places(flags: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where bool[b, w] is true, in the flattened array, and intp[b], how often in each row.
+
+    Counting by the places is faster than ``count_nonzero`` along an axis, which adds up whole integers.
+    """
+    found = np.flatnonzero(flags.ravel())
+    return found, np.diff(np.searchsorted(found, np.arange(len(flags) + 1) * flags.shape[1]))
+
+
+def _reach(
+    scores: NDArray[np.float32], width: int, threshold: NDArray[np.float32], reached: NDArray[np.intp], many: int
+) -> NDArray[np.bool_]:
+    """Return bool[d, n_items]: the ``width`` best of rows whose guessed threshold too few or too many scores reach.
+
+    Where less than ``width`` scores lie above the guess and the rest of the best are tied with it, the guess
+    is right, and of the tie the lowest ids belong in.  Where up to ``many`` lie above it, they will do.
+    The other rows get their true threshold.
+    """
+    threshold = threshold.copy()
+    above = scores > threshold[:, None]
+    _, count = _places(above)
+    wrong = np.flatnonzero((count > many) | ((reached < width) & ~np.isneginf(threshold)))
+    if len(wrong):
+        known = np.nan_to_num(scores[wrong], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        at = known.shape[1] - width
+        threshold[wrong] = np.partition(known, at, axis=1)[:, at]
+        above[wrong] = known > threshold[wrong, None]
+        _, count = _places(above)
+    short = np.flatnonzero((count < width) & ~np.isneginf(threshold))
+    room = (width - count)[short]
+    span = 16 * width  # a large tie has enough items near the front
+    while len(short):
+        tied = scores[short, :span] == threshold[short, None]
+        ties = np.count_nonzero(tied, axis=1)
+        if span >= scores.shape[1] or (ties >= room).all():
+            row, item = np.nonzero(tied)
+            nth = np.arange(len(row)) - np.repeat(np.cumsum(ties) - ties, ties)
+            first = nth < room[row]
+            above[short[row[first]], item[first]] = True
+            break
+        span *= 8
+    return np.asarray(above)
