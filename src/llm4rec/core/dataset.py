@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core.columns import BEHAVIOR, EVENT_COLUMNS, ITEM, TIME, USER, VALUE
+from llm4rec.core.order import stable_order
 from llm4rec.core.ragged import Ragged
 from llm4rec.core.vocabulary import Vocabulary
 
@@ -100,14 +101,10 @@ class Dataset:
     @cached_property
     def histories(self) -> Histories:
         """Each user's events in time order (see :class:`Histories`)."""
-        ordered = self.events.sort(USER, TIME, maintain_order=True)
-        lengths = np.bincount(ordered[USER].to_numpy(), minlength=self.n_users)
-        return Histories(
-            Ragged.from_lengths(lengths, ordered[ITEM].to_numpy()),
-            ordered[TIME].to_numpy(),
-            ordered[BEHAVIOR].to_numpy(),
-            ordered[VALUE].to_numpy(),
-        )
+        user, item, time, behavior, value = (self.events[c].to_numpy() for c in (USER, ITEM, TIME, BEHAVIOR, VALUE))
+        order = stable_order(user, time)
+        lengths = np.bincount(user, minlength=self.n_users)
+        return Histories(Ragged.from_lengths(lengths, item[order]), time[order], behavior[order], value[order])
 
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:
@@ -128,5 +125,5 @@ class Dataset:
         """Return a hash of the vocabularies and the events (not of the tables)."""
         digest = hashlib.sha256(f"{self.users.fingerprint()}{self.items.fingerprint()}".encode())
         for column in EVENT_COLUMNS:
-            digest.update(np.ascontiguousarray(self.events[column].to_numpy()).tobytes())
+            digest.update(np.ascontiguousarray(self.events[column].to_numpy()).data)
         return digest.hexdigest()

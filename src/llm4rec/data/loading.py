@@ -178,10 +178,9 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
     if not kept.any():
         raise DataError(f"the rules leave none of {len(events)} events", where=name, todo="loosen min_value or the cores")
 
-    has_events = np.zeros(len(item_ids), dtype=bool)
-    has_events[item[kept]] = True
-    users = Vocabulary.of(user_ids.gather(np.unique(user[kept])), kind="user")
-    items = Vocabulary.of(item_ids.filter(has_events) if config.item_core > 0 else catalogue, kind="item")
+    has_events = [np.bincount(code[kept], minlength=len(ids)) > 0 for code, ids in ((user, user_ids), (item, item_ids))]
+    users = Vocabulary.of(user_ids.filter(has_events[0]), kind="user")
+    items = Vocabulary.of(item_ids.filter(has_events[1]) if config.item_core > 0 else catalogue, kind="item")
     user_code, item_code = (v.encode(ids, missing=-1) for v, ids in ((users, user_ids), (items, item_ids)))
     behaviors = tuple(events[BEHAVIOR].unique().cast(pl.String).sort().to_list())
     if len(behaviors) > 127:
@@ -193,20 +192,21 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
         VALUE,
         pl.col(BEHAVIOR).cast(pl.Enum(behaviors)).to_physical().cast(pl.Int8),
     ).select(EVENT_COLUMNS)
-    row = np.cumsum(kept) - kept  # kept events before this one
-    hidden = ~high & (coded[USER].to_numpy() >= 0) & (coded[ITEM].to_numpy() >= 0)
-    done |= {"users": len(users), "items": len(items), "events": int(kept.sum()), "hidden": int(hidden.sum())}
+    low = np.flatnonzero(~high)
+    low = low[(user_code[user[low]] >= 0) & (item_code[item[low]] >= 0)]
+    in_front = np.cumsum(kept)[low]  # kept events in front of each hidden one
+    done |= {"users": len(users), "items": len(items), "events": int(kept.sum()), "hidden": len(low)}
     return Log(
         name,
         users,
         items,
-        coded.filter(kept),
+        coded if kept.all() else coded.filter(kept),
         _aligned(tables.items, items, ITEM),
         _aligned(tables.users, users, USER),
         behaviors,
         tables.clock,
         {**tables.notes, "data": config.model_dump(mode="json", exclude={"path", "items", "users"}), **done},
-        coded.select(USER, ITEM, TIME).with_columns(pl.Series(BEFORE, row, dtype=pl.Int64)).filter(hidden),
+        coded.select(USER, ITEM, TIME)[low].with_columns(pl.Series(BEFORE, in_front, dtype=pl.Int64)),
     )
 
 

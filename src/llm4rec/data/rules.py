@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llm4rec.core.order import stable_order
+
 Duplicates = Literal["first", "last", "keep"]
 
 
@@ -17,12 +19,13 @@ def one_per_pair(
     kept = np.ones(len(user), dtype=bool)
     if keep == "keep" or not len(user):
         return kept
-    order = np.argsort(time, kind="stable")
-    order = order if keep == "first" else order[::-1]
     pairs = user.astype(np.int64) * (int(item.max()) + 1) + item
-    _, first = np.unique(pairs[order], return_index=True)  # the first in this order
-    kept[:] = False
-    kept[order[first]] = True
+    ordered = np.sort(pairs)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return kept
+    order = stable_order(pairs, time)
+    changes = pairs[order[1:]] != pairs[order[:-1]]
+    kept[order] = np.append(True, changes) if keep == "first" else np.append(changes, True)
     return kept
 
 
@@ -30,11 +33,10 @@ def core(user: NDArray[np.integer], item: NDArray[np.integer], user_core: int, i
     """Return bool[m], the events left when every user and item has enough of them, and the rounds it took."""
     kept = np.ones(len(user), dtype=bool)
     rounds = 0
-    while kept.any():
-        users = np.bincount(user[kept], minlength=int(user.max()) + 1)
-        items = np.bincount(item[kept], minlength=int(item.max()) + 1)
-        stays = kept & (users[user] >= user_core) & (items[item] >= item_core)
-        if (stays == kept).all():
+    while len(user):
+        stays = (np.bincount(user) >= user_core)[user] & (np.bincount(item) >= item_core)[item]
+        if stays.all():
             break
-        kept, rounds = stays, rounds + 1
+        kept[kept] = stays
+        user, item, rounds = user[stays], item[stays], rounds + 1
     return kept, rounds

@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 
 from llm4rec.core import Cases, Config, DataError, Dataset, Queries, Ragged, SpecError, Split
 from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER, VALUE
+from llm4rec.core.order import first_of_each, stable_order
 from llm4rec.data.log import BEFORE, Log
 
 Kind = Literal["leave-one-out", "ratio", "global-time", "user-disjoint", "item-cold"]
@@ -75,8 +76,8 @@ class SplitConfig(Config):
 class _Ordered:
     """A log's events by user, then time, then source order: arrays of m."""
 
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
     time: NDArray[np.int64]
     behavior: NDArray[np.int8]
     value: NDArray[np.float32]
@@ -86,9 +87,8 @@ class _Ordered:
     @classmethod
     def of(cls, log: Dataset) -> _Ordered:
         user, item, time, behavior, value = (log.events[c].to_numpy() for c in (USER, ITEM, TIME, BEHAVIOR, VALUE))
-        row = np.lexsort((time, user))  # stable: equal times keep the order of the source
-        ids = user[row].astype(np.int64), item[row].astype(np.int64)
-        return cls(*ids, time[row], behavior[row], value[row], row, log.n_users)
+        row = stable_order(user, time)  # equal times keep the order of the source
+        return cls(user[row], item[row], time[row], behavior[row], value[row], row, log.n_users)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -104,14 +104,9 @@ class _Ordered:
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
-    def from_start(self) -> NDArray[np.int64]:
-        """int64[m], the number of the user's events before this one."""
-        return np.arange(len(self)) - self.start[self.user]
-
-    @cached_property
     def from_end(self) -> NDArray[np.int64]:
         """int64[m], the number of the user's events after this one."""
-        return self.lengths[self.user] - 1 - self.from_start
+        return np.repeat(self.start + self.lengths - 1, self.lengths) - np.arange(len(self))
 
 
 @dataclass(frozen=True)
@@ -136,7 +131,9 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
     events = _Ordered.of(dataset)
     plan = _PLANS[config.kind](dataset, events, config)
     known = _known_before(dataset, events)
-    train = dataset.with_events(dataset.events[np.sort(events.row[plan.train])])
+    trains = np.zeros(len(events), dtype=bool)
+    trains[events.row] = plan.train
+    train = dataset.with_events(dataset.events.filter(trains))
     valid, valid_counts = _cases(dataset, events, plan.valid, known, config)
     test, test_counts = _cases(dataset, events, plan.test, known, config)
     if not len(train.events) or not len(test):
@@ -149,7 +146,7 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
         "order": "by time; equal times keep the order of the source",
         "clock": dataset.clock,
         "data": dict(dataset.rules) if isinstance(dataset, Log) else {},
-        "train": {"events": len(train.events), "users": len(np.unique(train.events[USER].to_numpy()))},
+        "train": {"events": len(train.events), "users": int(np.count_nonzero(np.bincount(train.events[USER].to_numpy())))},
         "valid": valid_counts,
         "test": test_counts,
         **plan.counts,
@@ -159,8 +156,9 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
 
 # -- the kinds ------------------------------------------------------------------------------
 def _leave_one_out(dataset: Dataset, events: _Ordered, config: SplitConfig) -> _Plan:
-    enough = events.lengths[events.user] >= config.min_events
-    test, valid = enough & (events.from_end == 0), enough & (events.from_end == 1)
+    last = (events.start + events.lengths - 1)[events.lengths >= config.min_events]
+    test, valid = (np.zeros(len(events), dtype=bool) for _ in range(2))
+    test[last] = valid[last - 1] = True
     return _Plan(~(test | valid), valid, test, _short(events, config))
 
 
@@ -265,34 +263,32 @@ class _Known:
     """What users are known to have touched: the events and the hidden ones, in time order.
 
     Attributes:
-        user, item: int64 of all of them, by user, then time, then source order.
+        user, item: int32 of all of them, by user, then time, then source order.
         place: for each event (in order) its place in this longer list.
         repeat: for each event, has the user touched its item before?
     """
 
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
     place: NDArray[np.int64]
     repeat: Bools
 
 
 def _known_before(dataset: Dataset, events: _Ordered) -> _Known:
     m = len(events)
-    user, item, time, source = events.user, events.item, events.time, events.row.astype(np.float64)
+    user, item, place = events.user, events.item, np.arange(m)
     if isinstance(dataset, Log) and len(dataset.hidden):
         hidden = dataset.hidden
         user, item, time = (
-            np.concatenate([a, hidden[c].to_numpy()]).astype(np.int64) for a, c in ((user, USER), (item, ITEM), (time, TIME))
+            np.concatenate([a, hidden[c].to_numpy()]) for a, c in ((user, USER), (item, ITEM), (events.time, TIME))
         )
-        source = np.concatenate([source, hidden[BEFORE].to_numpy() - 0.5])
-    order = np.lexsort((source, time, user))
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    user, item = user[order], item[order]
-    _, first = np.unique(user * dataset.n_items + item, return_index=True)
-    repeat = np.ones(len(order), dtype=bool)
-    repeat[first] = False
-    return _Known(user, item, place[:m], repeat[place[:m]])
+        source = np.concatenate([2 * events.row + 1, 2 * hidden[BEFORE].to_numpy()])  # hidden ones in front of their row
+        order = stable_order(user, time, source)
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        user, item, place = user[order], item[order], place[:m]
+    repeat = ~first_of_each(user.astype(np.int64) * dataset.n_items + item)
+    return _Known(user, item, place, repeat[place])
 
 
 def _cases(
@@ -300,12 +296,13 @@ def _cases(
 ) -> tuple[Cases, dict[str, Any]]:
     repeated = truth & known.repeat if config.repeats == "drop" else np.zeros_like(truth)
     at = np.flatnonzero(truth & ~repeated)
-    pairs = events.user[at] * dataset.n_items + events.item[at]
+    pairs = events.user[at].astype(np.int64) * dataset.n_items + events.item[at]
     at = at[np.sort(np.unique(pairs, return_index=True)[1])]  # an item is truth once in a case
     users, first = np.unique(events.user[at], return_index=True)
     query = at[first]  # place of each user's first truth event; users ascend
-    short = events.from_start[query] < config.min_history
-    users, query = users[~short], query[~short]
+    lengths = query - events.start[users]  # of the user's events before the query
+    short = lengths < config.min_history
+    users, query, lengths = users[~short], query[~short], lengths[~short]
 
     row = np.full(dataset.n_users, -1)
     row[users] = np.arange(len(users))
@@ -313,11 +310,8 @@ def _cases(
     kept = query if config.targets == "next" else at
     truths = Ragged.from_lengths(np.bincount(row[events.user[kept]], minlength=len(users)), events.item[kept])
 
-    lengths = events.from_start[query]
     cut = lengths if config.max_history is None else np.minimum(lengths, config.max_history)
     shown = _ranges(query - cut, cut)
-    known_start = np.searchsorted(known.user, users)
-    known_lengths = known.place[query] - known_start
     queries = Queries(
         users.astype(np.int32),
         Ragged.from_lengths(cut, events.item[shown]),
@@ -326,7 +320,12 @@ def _cases(
         history_behaviors=events.behavior[shown],
         history_values=events.value[shown],
     )
-    seen = Ragged.from_lengths(known_lengths, known.item[_ranges(known_start, known_lengths)])
+    if known.item is events.item and config.max_history is None:
+        seen = queries.history
+    else:
+        known_start = np.searchsorted(known.user, users)
+        known_lengths = known.place[query] - known_start
+        seen = Ragged.from_lengths(known_lengths, known.item[_ranges(known_start, known_lengths)])
     previous = np.maximum(query - 1, 0)
     tied = (lengths > 0) & (events.time[previous] == events.time[query])
     counts = {
@@ -354,5 +353,5 @@ def _fingerprint(train: Dataset, valid: Cases, test: Cases) -> str:
             arrays += [ragged.offsets, ragged.values]
         for array in arrays:
             digest.update(f"{array.dtype.str}{len(array)}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -54,19 +54,10 @@ def read_events(source: Source, columns: Mapping[str, str], time_unit: TimeUnit)
     """
     roles = assign(source.columns, columns, (USER, ITEM, TIME, VALUE, BEHAVIOR), (USER, ITEM), where=str(source.path))
     schema = source.frame.collect_schema()
-    picked = [_identifier(roles[role], schema[roles[role]], source).alias(role) for role in (USER, ITEM)]
-    if BEHAVIOR in roles:
-        picked.append(_plain(roles[BEHAVIOR], schema[roles[BEHAVIOR]], source).cast(pl.String).alias(BEHAVIOR))
-    if VALUE in roles:
-        column, dtype = pl.col(roles[VALUE]), schema[roles[VALUE]]
-        if not (dtype == pl.String or dtype.is_numeric() or dtype == pl.Boolean):
-            raise DataError(f"column {roles[VALUE]!r} holds {dtype}, not numbers", where=str(source.path))
-        number = column.str.strip_chars().cast(pl.Float32, strict=False) if dtype == pl.String else column.cast(pl.Float32)
-        picked.append(number.alias(VALUE))
-    if TIME in roles:
-        picked.append(_moment(source, roles[TIME], schema[roles[TIME]]).alias(TIME))
-    frame = source.collect(source.frame.select(ROW, *picked, source.blank.alias("_blank")))
-    frame = frame.filter(~pl.col("_blank")).drop("_blank")
+    # Ids that are whole numbers are read as such: a string takes several times the memory and time of a number.
+    frame = _events(source, roles, schema, numbered=True) if _numbered(source, roles, schema) else None
+    if frame is None or frame[USER].null_count() or frame[ITEM].null_count():
+        frame = _events(source, roles, schema, numbered=False)
     if not len(frame):
         raise DataError("holds a header but no events", where=str(source.path))
     _check(source, frame, roles)
@@ -78,9 +69,50 @@ def read_events(source: Source, columns: Mapping[str, str], time_unit: TimeUnit)
     if VALUE not in roles:
         frame = frame.with_columns(pl.lit(1.0, dtype=pl.Float32).alias(VALUE))
     if BEHAVIOR not in roles:
-        frame = frame.with_columns(pl.lit("interaction").alias(BEHAVIOR))
+        frame = frame.with_columns(pl.lit("interaction", dtype=pl.Enum(["interaction"])).alias(BEHAVIOR))
     clock: Clock = "order" if TIME not in roles or time_unit == "order" else "utc"
     return frame.select(USER, ITEM, TIME, VALUE, BEHAVIOR), clock, VALUE in roles
+
+
+def _numbered(source: Source, roles: Mapping[str, str], schema: pl.Schema) -> bool:
+    """Do the first rows say that all ids are whole numbers?"""
+    exprs = [_number(roles[role], schema[roles[role]]) for role in (USER, ITEM)]
+    if any(expr is None for expr in exprs):
+        return False
+    head = source.frame.head(100).filter(~source.blank).select(e.alias(str(i)) for i, e in enumerate(exprs) if e is not None)
+    return not any(source.collect(head).null_count().row(0))
+
+
+def _number(name: str, dtype: pl.DataType) -> pl.Expr | None:
+    """Return ids as Int64, null for one that is no whole number or not written as its decimal digits ("007", "+7")."""
+    if dtype.is_integer():
+        return pl.col(name).cast(pl.Int64, strict=False)
+    if dtype != pl.String:
+        return None
+    bare = pl.col(name).str.strip_chars()
+    plain = bare.str.contains(r"^(0|[1-9][0-9]{0,17})$")
+    return pl.when(plain).then(bare.cast(pl.Int64, strict=False))
+
+
+def _events(source: Source, roles: Mapping[str, str], schema: pl.Schema, *, numbered: bool) -> pl.DataFrame:
+    """Return the rows that are not blank with their roles' columns and ``ROW``; what cannot be read is null."""
+    picked = []
+    for role in (USER, ITEM):
+        name = roles[role]
+        number = _number(name, schema[name]) if numbered else None
+        picked.append((_identifier(name, schema[name], source) if number is None else number).alias(role))
+    if BEHAVIOR in roles:
+        picked.append(_plain(roles[BEHAVIOR], schema[roles[BEHAVIOR]], source).cast(pl.String).alias(BEHAVIOR))
+    if VALUE in roles:
+        column, dtype = pl.col(roles[VALUE]), schema[roles[VALUE]]
+        if not (dtype == pl.String or dtype.is_numeric() or dtype == pl.Boolean):
+            raise DataError(f"column {roles[VALUE]!r} holds {dtype}, not numbers", where=str(source.path))
+        stars = column.str.strip_chars().cast(pl.Float32, strict=False) if dtype == pl.String else column.cast(pl.Float32)
+        picked.append(stars.alias(VALUE))
+    if TIME in roles:
+        picked.append(_moment(source, roles[TIME], schema[roles[TIME]]).alias(TIME))
+    frame = source.collect(source.frame.select(ROW, *picked, source.blank.alias("_blank")))
+    return frame.filter(~pl.col("_blank")).drop("_blank") if frame["_blank"].any() else frame.drop("_blank")
 
 
 def read_catalogue(source: Source, role: str, columns: Mapping[str, str], lists: Mapping[str, str]) -> pl.DataFrame:
