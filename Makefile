@@ -34,7 +34,7 @@ bench: .venv/.ready
 	$(BIN)/python -m benchmarks
 
 # the libraries that ours are measured beside, each in an environment of its own; nothing else needs them
-PEERS ?= recbole
+PEERS ?= recbole rectools lenskit
 LLM4REC_PEERS ?= .peers
 peers: $(PEERS:%=$(LLM4REC_PEERS)/%/.ready)
 

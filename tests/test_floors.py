@@ -226,8 +226,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_importing_the_package_is_quick() -> None:
-    """At most 0.3 s, the best of three processes, without the start of Python itself."""
-    code = "import time; t = time.perf_counter(); import llm4rec; print(time.perf_counter() - t)"
+    """At most 0.3 s of the processor, the best of three processes, without the start of Python itself."""
+    code = "import time; t = time.process_time(); import llm4rec; print(time.process_time() - t)"
     assert min(float(_fresh(code)) for _ in range(3)) <= 0.3
 
 

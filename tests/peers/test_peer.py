@@ -19,6 +19,7 @@ from tests.peers.conftest import environment
 
 ROOT = Path(__file__).parents[2]
 WORLD = worlds.checkerboard()
+SCRIPTS = foreign.SCRIPTS  # before a fixture puts the stand-ins there
 
 
 def fitted(model: str, **config: object) -> Peer:
@@ -115,7 +116,7 @@ def test_a_wrong_name_is_one_line(peer: str, says: str) -> None:
 
 
 # -- the scripts and the pins -------------------------------------------------------------------
-@pytest.mark.parametrize("script", sorted(foreign.SCRIPTS.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda p: p.stem)
 def test_scripts_import_nothing_of_ours(script: Path) -> None:
     for node in ast.walk(ast.parse(script.read_text())):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -126,7 +127,7 @@ def test_scripts_import_nothing_of_ours(script: Path) -> None:
 @pytest.mark.parametrize("peer", PEERS)
 def test_each_peer_has_a_script_and_pins(peer: str) -> None:
     library = PEERS[peer]
-    assert (foreign.SCRIPTS / f"{peer}_peer.py").exists()
+    assert (SCRIPTS / f"{peer}_peer.py").exists()
     lines = [line for line in (ROOT / "peers" / f"{peer}.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines), "every line pins one version"
     assert f"{library.package}=={library.version}" in [line.lower() for line in lines]

@@ -28,6 +28,8 @@ class Library:
 
 PEERS: Final[dict[str, Library]] = {
     "recbole": Library("RecBole", "recbole", "1.2.1"),
+    "rectools": Library("RecTools", "rectools", "0.19.0"),
+    "lenskit": Library("LensKit", "lenskit", "2025.8.1"),
 }
 
 
