@@ -23,14 +23,21 @@ Job = Mapping[str, Any]
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def serve(fit: Callable[[Job], Mapping[str, Any]], load: Callable[[Job], Scorer]) -> None:
-    """Answer requests until the standard input ends; whatever a library prints goes to the standard error."""
+def serve(
+    fit: Callable[[Job], Mapping[str, Any]], load: Callable[[Job], Scorer], **others: Callable[[Job], Mapping[str, Any]]
+) -> None:
+    """Answer requests until the standard input ends; whatever a library prints goes to the standard error.
+
+    A job's ``do`` is ``fit``, ``score`` (by what ``load`` returns) or the name of one of the others.
+    """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     scorer: Scorer | None = None
     for line in sys.stdin:
         job = json.loads(line)
-        if job["do"] == "fit":
+        if job["do"] in others:
+            answer = dict(others[job["do"]](job))
+        elif job["do"] == "fit":
             answer = dict(fit(job))
         else:
             scorer = scorer or load(job)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from exchange import Job, Scorer, events, offsets, padded, read_state, serve, wr
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
+from recbole.evaluator import Evaluator
+from recbole.evaluator.collector import DataStruct
 from recbole.utils import ModelType, get_model, get_trainer, init_seed
 
 _NAME = "split"
@@ -201,5 +204,31 @@ def _by_pairs(model: Any, asked: Interaction, n: int) -> torch.Tensor:
     return torch.cat(parts)
 
 
+def measure(job: Job) -> dict[str, Any]:
+    """Return the figures of RecBole's own evaluator for the lists of ``lists.npz``, and its seconds.
+
+    It gets what its collector hands it: the items of each list under its ids (ours and 1), where
+    they are true, the number of true items, the size of its catalogue (ours and the pad), and the
+    training events of each item.
+    """
+    held = events("lists.npz")
+    items, truth_at, truth, counts = (held[name] for name in ("items", "truth_offsets", "truth", "counts"))
+    rows = np.repeat(np.arange(len(items)), np.diff(truth_at))
+    asked = np.sort(rows * len(counts) + truth)
+    keys = np.arange(len(items))[:, None] * len(counts) + items
+    place = np.minimum(np.searchsorted(asked, keys), len(asked) - 1)
+    found = asked[place] == keys
+    params = {"metrics": job["metrics"], "topk": job["ks"], "metric_decimal_place": 12, "valid_metric": f"Hit@{job['ks'][0]}"}
+    config = Config(model="Pop", dataset=_NAME, config_dict=params)
+    struct = DataStruct()
+    struct.set("rec.items", torch.from_numpy(items.astype(np.int64) + 1))
+    struct.set("rec.topk", torch.from_numpy(np.concatenate([found, np.diff(truth_at)[:, None]], axis=1).astype(np.int32)))
+    struct.set("data.num_items", len(counts) + 1)
+    struct.set("data.count_items", Counter({i + 1: int(n) for i, n in enumerate(counts.tolist()) if n}))
+    begun = time.perf_counter()
+    figures = Evaluator(config).evaluate(struct)
+    return {"seconds": time.perf_counter() - begun, "figures": {name: float(value) for name, value in figures.items()}}
+
+
 if __name__ == "__main__":
-    serve(fit, load)
+    serve(fit, load, measure=measure)
