@@ -45,10 +45,11 @@ HEAVY = {
     "implicit": {"llm4rec.models.als", "llm4rec.models.bpr"},
     "peft": {"llm4rec.llm.adapter"},
     "openai": {"llm4rec.llm.server", "llm4rec.features.server"},
+    "optuna": {"llm4rec.experiment.search"},
 }  # fmt: skip
 
 #: Heavy libraries that even their own file imports inside functions only: seconds to load.
-LAZY = {"transformers", "sentence_transformers", "openai", "peft"}
+LAZY = {"transformers", "sentence_transformers", "openai", "peft", "optuna"}
 
 LONG = 400
 #: File -> why it is longer than LONG lines.

@@ -47,7 +47,7 @@ def measured(ml100k_split: Split, encoder: Encoder) -> Any:
 
 
 def test_sasrec_reaches_its_floor(measured: Any) -> None:
-    """With the parameters of experiments/ml-100k.toml, chosen on validation cases by experiments/search_sasrec.py."""
+    """With the parameters of experiments/ml-100k.toml, chosen on validation cases (docs/decisions/0005)."""
     assert measured(None).mean() >= 0.092
     assert measured("none").mean() >= 0.108
 

@@ -90,6 +90,39 @@ def run(
 
 
 @app.command()
+def tune(
+    spec: Annotated[Path, typer.Argument(help="The experiment, a TOML file, with a table [tune] if it likes.")],
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials of every system.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="Instead: seconds of trials of every system.")] = None,
+    systems: Annotated[str | None, typer.Option(help="Names, separated by commas; by default all that have ranges.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the draws of parameters.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe or random.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of the search; by default runs/NAME-tune.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Choose parameters on validation cases, with equal budgets; the same command continues one that was stopped."""
+    from llm4rec.app.terminal import narrator, print_outcomes
+    from llm4rec.experiment.spec import read_spec, tune_options
+
+    given = {"trials": trials, "seconds": seconds, "seed": seed, "sampler": sampler}
+    resolved = tune_options(read_spec(spec), {k: v for k, v in given.items() if v is not None})
+    named = None if systems is None else [s.strip() for s in systems.split(",") if s.strip()]
+    typed = {"trials": trials, "seconds": seconds, "systems": systems, "seed": seed, "sampler": sampler}
+    command = " ".join(["llm4rec tune", str(spec), *(f"--{k} {v}" for k, v in typed.items() if v is not None)])
+    with narrator(quiet) as tell:
+        tell("loading libraries ...")
+        from llm4rec.experiment.tune import tune as search
+
+        found = search(
+            resolved, out or Path("runs") / f"{resolved.experiment.name}-tune", systems=named, command=command, tell=tell
+        )
+    print_outcomes(found)
+    typer.echo(f"tuned specification: {found.path}")
+    if any(o.best is None for o in found.outcomes):
+        raise SystemExit(1)
+
+
+@app.command()
 def report(run: RunArgument) -> None:
     """Write report.html of a finished run again, and print its leaderboard."""
     from llm4rec.app.terminal import print_leaderboard

@@ -21,6 +21,7 @@ from llm4rec.experiment.audit.subject import Verdict
 from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked
+from llm4rec.experiment.tune import Tuned
 from llm4rec.llm import Estimate
 
 if TYPE_CHECKING:  # the audit loads every library that a system may need
@@ -207,6 +208,35 @@ def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
 
 def _p(p: float) -> str:
     return "< .001" if p < 0.001 else _decimal(round(p, 3))[:4]
+
+
+def print_outcomes(tuned: Tuned) -> None:
+    """Print what tuning came to: figures, then the parameters that changed."""
+    console = _console()
+    metric = tuned.outcomes[0].metric
+    console.print(Text(f"{metric} on {tuned.cases} validation cases; mean over the seeds", "dim"))
+    table = _table()
+    for column in ("system", "best", "default", "gain", "trial", "trials", "failed", "seeds", "seconds"):
+        table.add_column(column, justify="left" if column == "system" else "right", overflow="fold")
+    for o in tuned.outcomes:
+        if o.best is None:
+            figures = ["failed", "failed", "", ""]
+        else:
+            spread = "" if o.deviation is None else f" ± {_decimal(o.deviation)}"
+            own = ["failed", ""] if o.default is None else [_decimal(o.default), f"{o.best - o.default:+.4f}"]
+            figures = [_decimal(o.best) + spread, *own, str(o.number)]
+        count = f"{o.trials}{' (all)' if o.exhausted else ''}"
+        table.add_row(Text(o.system), *figures, count, str(o.failed), str(o.seeds), f"{o.seconds:.0f}")
+    console.print(table)
+    for o in tuned.outcomes:
+        if o.best is None:
+            console.print(Text(f"{o.system}: every trial failed: {_plain(o.error or '')}", "red"))
+        elif o.number:
+            console.print(Text(f"{o.system}: {', '.join(f'{k} = {v}' for k, v in o.params.items())}"))
+        else:
+            console.print(Text(f"{o.system}: nothing better than its own parameters was found"))
+    for name, why in tuned.skipped.items():
+        console.print(Text(f"{name}: not tuned: {why}", "dim"))
 
 
 def print_recommendations(answer: Mapping[str, Any]) -> None:

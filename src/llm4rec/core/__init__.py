@@ -29,14 +29,14 @@ from llm4rec.core.errors import (
 from llm4rec.core.lists import Exchange, Lists, Note, Trial
 from llm4rec.core.ragged import Ragged
 from llm4rec.core.space import Choice, Space, Uniform, Whole
-from llm4rec.core.split import Cases, Mask, Queries, Split
+from llm4rec.core.split import Cases, Mask, Queries, Split, Training
 from llm4rec.core.vocabulary import Vocabulary
 
 __all__ = [
     "AssetError", "Augmenter", "BudgetError", "Cases", "Choice", "Claim", "Clock", "Component", "Config", "DataError",
     "Dataset", "Exchange", "Explainer", "Explanation", "FilePath", "Histories", "LLM4RecError", "Lists",
     "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
-    "Retriever", "RunError", "Scorer", "ScoringComponent", "Space", "SpecError", "Split", "Trial",
+    "Retriever", "RunError", "Scorer", "ScoringComponent", "Space", "SpecError", "Split", "Training", "Trial",
     "Uniform", "Vocabulary", "Whole",
     "did_you_mean",
 ]  # fmt: skip

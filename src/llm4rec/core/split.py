@@ -141,6 +141,20 @@ class Cases:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The part of a split that may be looked at while anything is still to be chosen: it has no test cases.
+
+    Attributes:
+        train, valid: as in :class:`Split`.
+        fingerprint: hash of the training events and of the validation cases.
+    """
+
+    train: Dataset
+    valid: Cases
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Split:
     """A training part and the cases that are asked of what was trained on it.
 

@@ -23,13 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from llm4rec.core import Cases, Config, DataError, Dataset, Queries, Ragged, SpecError, Split
+from llm4rec.core import Cases, Config, DataError, Dataset, Queries, Ragged, SpecError, Split, Training
 from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER, VALUE
 from llm4rec.core.order import first_of_each, stable_order
 from llm4rec.data.log import BEFORE, Log
 
 Kind = Literal["leave-one-out", "ratio", "global-time", "user-disjoint", "item-cold"]
 Bools = NDArray[np.bool_]
+_LARGER = "take a larger log, or other rules for the split"
 
 
 class SplitConfig(Config):
@@ -138,9 +139,7 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
     test, test_counts = _cases(dataset, events, plan.test, known, config)
     if not len(train.events) or not len(test):
         left = "training event" if not len(train.events) else "test case"
-        raise DataError(
-            f"the {config.kind} split leaves no {left} ({dataset!r})", todo="take a larger log, or other rules for the split"
-        )
+        raise DataError(f"the {config.kind} split leaves no {left} ({dataset!r})", todo=_LARGER)
     rules = {
         "split": config.model_dump(mode="json"),
         "order": "by time; equal times keep the order of the source",
@@ -152,6 +151,24 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
         **plan.counts,
     }
     return Split(train, valid, test, rules, _fingerprint(train, valid, test))
+
+
+def make_training(dataset: Dataset, config: SplitConfig | None = None) -> Training:
+    """Return the same training part and validation cases as ``make_split``; test cases are never built.
+
+    Raises:
+        SpecError: as ``make_split``.
+        DataError: nothing to train on, or no validation case, is left.
+    """
+    config = config or SplitConfig()
+    events = _Ordered.of(dataset)
+    plan = _PLANS[config.kind](dataset, events, config)
+    train = dataset.with_events(dataset.events[np.sort(events.row[plan.train])])
+    valid, _ = _cases(dataset, events, plan.valid, _known_before(dataset, events), config)
+    if not len(train.events) or not len(valid):
+        left = "training event" if not len(train.events) else "validation case"
+        raise DataError(f"the {config.kind} split leaves no {left} ({dataset!r})", todo=_LARGER)
+    return Training(train, valid, _fingerprint(train, valid))
 
 
 # -- the kinds ------------------------------------------------------------------------------
@@ -344,9 +361,9 @@ def _ranges(start: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return np.asarray(np.arange(int(lengths.sum())) + np.repeat(start - first, lengths), dtype=np.int64)
 
 
-def _fingerprint(train: Dataset, valid: Cases, test: Cases) -> str:
+def _fingerprint(train: Dataset, *asked: Cases) -> str:
     digest = hashlib.sha256(train.fingerprint().encode())
-    for cases in (valid, test):
+    for cases in asked:
         queries = cases.queries
         arrays: list[NDArray[Any]] = [queries.users, queries.times]
         for ragged in (queries.history, cases.truth, cases.seen):

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Dataset, Queries, ScoringComponent
+from llm4rec.core import Cases, Dataset, Queries, ScoringComponent, Split
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import RunDirectory
@@ -59,7 +59,7 @@ class _StandIn(ScoringComponent[PopularConfig]):
 class _Rehearsal:
     """Serves every system that asks a language model, with models that ask nobody."""
 
-    plan: Plan
+    plan: Plan[Split]
     directory: RunDirectory
     resources: DryResources
     stand_ins: list[str] = field(default_factory=list)
@@ -123,7 +123,7 @@ def estimate(spec: Spec, out: Path, *, tell: Callable[[str], None]) -> tuple[lis
     rehearsal = _Rehearsal(plan, directory, resources)
     rows = []
     try:
-        question = Question.of(spec, plan.split, rehearsal.component)
+        question = Question.of(spec, plan.split.test, plan.split.train.n_items, rehearsal.component)
         for name in order(spec):
             if not plan.asks_llm(name):
                 continue

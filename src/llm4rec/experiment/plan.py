@@ -6,21 +6,23 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from llm4rec import __file__ as package
-from llm4rec.core import Split
+from llm4rec.core import Split, Training
 from llm4rec.data import DataConfig
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
+S = TypeVar("S", Split, Training)
+
 
 @dataclass
-class Plan:
-    """Seeds, samples and keys of a specification on a split."""
+class Plan(Generic[S]):
+    """Seeds, samples and keys of a specification on a split, or on what of it may be tuned on."""
 
     spec: Spec
-    split: Split
+    split: S
 
     def __post_init__(self) -> None:
         train = self.split.train  # the split's fingerprint leaves out what is told of items and users
@@ -73,16 +75,17 @@ class Plan:
         system = self.spec.systems[name]
         return system.uses_llm or any(self.asks_llm(r) for r in system.retrieve)
 
-    def ranks_with_llm(self, name: str) -> bool:
-        """Does a language model shape the lists (not the explanations alone)?"""
-        system = self.spec.systems[name]
-        parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
-        return any(p.references("llm") for p in parts) or any(self.ranks_with_llm(r) for r in system.retrieve)
-
     def is_sampled(self, name: str) -> bool:
         """Is a system too slow for all cases?"""
         system = self.spec.systems[name]
         return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
+
+
+def ranks_with_llm(spec: Spec, name: str) -> bool:
+    """Does a language model shape a system's lists (not the explanations alone)?"""
+    system = spec.systems[name]
+    parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
+    return any(p.references("llm") for p in parts) or any(ranks_with_llm(spec, r) for r in system.retrieve)
 
 
 def as_published(data: DataConfig) -> DataConfig:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Ragged, Retriever, Split
+from llm4rec.core import Cases, Ragged, Retriever
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
@@ -21,7 +21,7 @@ class Question:
     """The cases, what no list may show, and the sample of cases on which slow systems run.
 
     Attributes:
-        cases: n test cases.
+        cases: n test cases; validation cases while something is chosen.
         exclude: for each case, what no list may hold.
         sample: sorted case numbers.
     """
@@ -31,26 +31,26 @@ class Question:
     sample: NDArray[np.int64]
 
     @classmethod
-    def of(cls, spec: Spec, split: Split, retriever: Callable[[str], Retriever]) -> Question:
-        """Apply the specification's protocol to the split's test cases.
+    def of(cls, spec: Spec, cases: Cases, n_items: int, retriever: Callable[[str], Retriever]) -> Question:
+        """Apply the specification's protocol to cases over a catalogue of ``n_items``.
 
         Args:
             retriever: from a system's name to the fitted system, for the sources of candidates.
         """
-        cases, candidates, seed = split.test, spec.protocol.candidates, spec.experiment.seeds[0]
+        candidates, seed = spec.protocol.candidates, spec.experiment.seeds[0]
         exclude = cases.exclude(spec.protocol.mask)
         if candidates is not None:
             rng = np.random.default_rng(seed)
             proposed = []
             for source in candidates.sources:
                 if source == RANDOM:
-                    proposed.append(draw_unseen(cases, split.train.n_items, candidates.size, rng))
+                    proposed.append(draw_unseen(cases, n_items, candidates.size, rng))
                 else:
                     found = retriever(source).retrieve(cases.queries, candidates.size, exclude=exclude)
                     proposed.append(found.items)
-            chosen = take_turns(proposed, candidates.size, cases.truth if candidates.inject else None, split.train.n_items)
+            chosen = take_turns(proposed, candidates.size, cases.truth if candidates.inject else None, n_items)
             cases = Cases(cases.queries, cases.truth, cases.seen, chosen)
-            exclude = complement(chosen, split.train.n_items)
+            exclude = complement(chosen, n_items)
         size = min(spec.experiment.sample, len(cases))
         sample = np.sort(np.random.default_rng(seed).choice(len(cases), size, replace=False))
         return cls(cases, exclude, sample)

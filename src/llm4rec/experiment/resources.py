@@ -141,3 +141,14 @@ def _table(tables: Mapping[str, T], kind: str, name: str) -> T:
     if name not in tables:
         raise SpecError(f"there is no table [{kind}.{name}]", todo=did_you_mean(name, tables))
     return tables[name]
+
+
+class EncoderResources:
+    """The encoders alone, for work that asks no language model."""
+
+    def __init__(self, encoders: Mapping[str, EncoderConfig]) -> None:
+        self.encoder = _Encoders(encoders)
+
+    def llm(self, name: str) -> ChatModel:
+        """Refuse."""
+        raise SpecError(f"no language model is asked here, so not {name!r}")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from llm4rec.core import Dataset
+from llm4rec.core import Dataset, Split
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
-from llm4rec.experiment.plan import Plan, as_published, digest, key_of
+from llm4rec.experiment.plan import Plan, as_published, digest, key_of, ranks_with_llm
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
@@ -80,7 +80,7 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
 class _Runner:
     spec: Spec
     directory: RunDirectory
-    plan: Plan
+    plan: Plan[Split]
     resources: RunResources
     tell: Callable[[str], None]
     _fitted: dict[tuple[str, int], tuple[Any, float]] = field(default_factory=dict)
@@ -88,8 +88,8 @@ class _Runner:
     @cached_property
     def question(self) -> Question:
         """What every system is asked; systems that propose candidates are fitted for it."""
-        seed = self.spec.experiment.seeds[0]
-        return Question.of(self.spec, self.plan.split, lambda name: self._component(name, seed)[0])
+        seed, split = self.spec.experiment.seeds[0], self.plan.split
+        return Question.of(self.spec, split.test, split.train.n_items, lambda name: self._component(name, seed)[0])
 
     def run(self, dataset: Dataset, started: float) -> Path:
         """Do what is not yet done."""
@@ -152,7 +152,7 @@ class _Runner:
         cost, explain_seconds = self._cost(before), time.perf_counter() - clock
         if len(explained):
             self.tell(f"{label}: checking {sum(map(len, explanations))} explanations ...")
-            draws = 0 if self.plan.ranks_with_llm(name) else self.spec.experiment.fidelity
+            draws = 0 if ranks_with_llm(self.spec, name) else self.spec.experiment.fidelity
             told = cases.take(first), exclude.take(first), self.plan.split.train
             judged = judge(explanations, component, *told, draws=draws, seed=self.spec.experiment.seeds[0])
         diagnosis: dict[str, Any] = {}

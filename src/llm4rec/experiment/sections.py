@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -132,6 +132,60 @@ class Protocol(Config):
         size, sources = self.candidates.size, self.candidates.sources
         kind = f"{size} random candidates" if sources == (RANDOM,) else f"{size} candidates from {' and '.join(sources)}"
         return f"{kind} with the truth among them" if self.candidates.inject else f"{kind}, the truth where they find it"
+
+
+class Tune(Config):
+    """``[tune]``: how ``llm4rec tune`` chooses parameters on the validation cases; ``run`` does not look at it."""
+
+    trials: int | None = Field(None, ge=1)
+    """Fits of every system, the one with the specification's own parameters among them; 30 unless ``seconds`` is given."""
+    seconds: float | None = Field(None, gt=0)
+    """Instead: no system begins another trial once its trials have taken so many seconds."""
+    metric: str | None = None
+    """What is to become large; absent: the experiment's primary metric."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """Tree-structured Parzen estimator (after ten trials at random), or at random throughout."""
+    seed: int = Field(1, ge=0, le=_LARGEST_SEED)
+    """Of the draws of parameters."""
+    seeds: tuple[int, ...] = Field((101, 102, 103), min_length=1)
+    """Of the fits: the first for every trial, the others for the finalists of a system whose fit
+    depends on chance.  They are not those of ``[experiment]``, so that no seed is chosen for its luck."""
+    finalists: int = Field(3, ge=1)
+    """Best trials that are fitted with the other seeds, and the specification's own parameters with
+    them; the best mean over all seeds wins."""
+    space: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """``[tune.space.SYSTEM]``: ranges in place of the component's own: ``key = { low, high, log }``, a list to
+    choose from, or one value to keep out of the search."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_budget(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("trials") is None and given.get("seconds") is None:
+            return {**given, "trials": 30}
+        return given
+
+    @model_validator(mode="after")
+    def _not_two_budgets(self) -> Self:
+        if self.trials is not None and self.seconds is not None:
+            raise ValueError("trials and seconds exclude each other")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or min(value) < 1 or max(value) > _LARGEST_SEED:
+            raise ValueError(f"must be distinct and at least 1, and at most {_LARGEST_SEED}")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _measured(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse_metric(value, ACCURACY)
+            except SpecError as error:
+                raise ValueError(f"{error.what}; {error.todo}") from None
+        return value
 
 
 class Contamination(ContaminationConfig):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llm4rec.core import Config, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
-from llm4rec.experiment.sections import RANDOM, Contamination, Experiment, Protocol
+from llm4rec.experiment.sections import RANDOM, Contamination, Experiment, Protocol, Tune
 from llm4rec.features.encoders import EncoderConfig
 from llm4rec.llm import BudgetConfig, LLMConfig
 from llm4rec.pipeline import PipelineConfig
@@ -103,6 +103,7 @@ class Spec(Config):
     contamination: Contamination = Contamination.model_validate({})
     llm: dict[str, LLMConfig] = Field(default_factory=dict)
     encoder: dict[str, EncoderConfig] = Field(default_factory=dict)
+    tune: Tune | None = None
     systems: dict[str, System]
 
     def dump(self) -> str:
@@ -142,6 +143,14 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
     spec: Spec = _validate(Spec, tables, where, folder)
     _check_names(spec, where)
     return spec
+
+
+def tune_options(spec: Spec, options: Mapping[str, Any]) -> Spec:
+    """Return the specification with fields of ``[tune]`` replaced, as the command line gives them."""
+    table = {} if spec.tune is None else spec.tune.model_dump(mode="json")
+    if {"trials", "seconds"} & set(options):
+        table = {k: v for k, v in table.items() if k not in ("trials", "seconds")}  # one budget takes the other's place
+    return spec.model_copy(update={"tune": _validate(Tune, table | dict(options), "tune", None)})
 
 
 def _unfold(table: Any, where: str, folder: Path | None) -> dict[str, Any]:
@@ -240,6 +249,9 @@ def _check_names(spec: Spec, where: str) -> None:
     for wanted in set(spec.contamination.llm) - set(spec.llm):
         todo = did_you_mean(wanted, spec.llm)
         raise SpecError(f"there is no table [llm.{wanted}]", where=f"{where}: contamination.llm", todo=todo)
+    for wanted in set(spec.tune.space if spec.tune is not None else ()) - set(spec.systems):
+        todo = did_you_mean(wanted, spec.systems)
+        raise SpecError(f"{wanted!r} is no system", where=f"{where}: tune.space", todo=todo)
     sources = spec.protocol.candidates.sources if spec.protocol.candidates is not None else ()
     for source in set(sources) - set(spec.systems) - {RANDOM}:
         todo = did_you_mean(source, [RANDOM, *spec.systems])
