@@ -18,6 +18,8 @@ from llm4rec.data.made import write
 from llm4rec.data.walks import walks
 from llm4rec.data.world import SHAPES
 from llm4rec.metrics import evaluate
+from llm4rec.models.ease import EASE
+from llm4rec.models.popular import Popular
 
 SMALL: dict[str, Any] = {
     "users": 2_000, "items": 120, "events": 28_000, "least": 8, "categories": 6, "activity": 0.3,
@@ -129,6 +131,25 @@ def test_no_list_beats_the_known_answer() -> None:
     assert found["known"] > max(found["series"], found["tastes"]) > found["popular"]
     best = -np.sort(-chance, axis=1)[:, :10] @ (1 / np.log2(np.arange(2, 12)))  # what it should reach
     assert found["known"] == pytest.approx(best.mean(), abs=4 * best.std() / np.sqrt(len(best)) + 0.02)
+
+
+def test_a_model_finds_what_is_hidden_in_the_events() -> None:
+    """EASE sees neither categories nor series; its weights tell the first, and it stays below the known answer."""
+    log, world = make(users=1_500, items=300, events=45_000, breadth=1.0)
+    split = make_split(log)
+    ndcg = {}
+    for model in (EASE(), Popular()):
+        model.fit(split.train, valid=split.valid, rng=np.random.default_rng(0))
+        lists = model.retrieve(split.test.queries, 10, exclude=split.test.seen)
+        ndcg[type(model).__name__] = evaluate(lists, split.test.truth, ["ndcg@10"])["ndcg@10"].mean()
+        if isinstance(model, EASE):
+            kind = world.category[np.array(log.items.ids, int) - 1]
+            same = (kind[:, None] == kind) & ~np.eye(300, dtype=bool)
+            apart = kind[:, None] != kind
+            assert model.weights_[same].mean() > 10 * abs(model.weights_[apart].mean())
+    known = Lists.from_scores(world.probabilities(log, split.test.queries), 10, exclude=split.test.seen)
+    best = evaluate(known, split.test.truth, ["ndcg@10"])["ndcg@10"].mean()
+    assert best - 0.05 > ndcg["EASE"] > ndcg["Popular"] + 0.05
 
 
 @pytest.mark.parametrize("slope", [0.5, 1.0])

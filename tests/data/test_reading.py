@@ -144,7 +144,7 @@ def test_ids_stay_as_they_are_written(write: Write, ids: tuple[str, str], place:
 
 
 def test_whole_numbers_never_become_strings(write: Write) -> None:
-    """On 25 million events this is a third of the memory and half of the time."""
+    """Strings would take several times the memory and time on a large log."""
     source = opened(write("e.csv", "user,item\n1,10\n2,11\n"), "events", format="auto", encoding="utf-8", names=None)
     events, _, _ = read_events(source, {}, "auto")
     assert (events.schema[USER], events.schema[ITEM]) == (pl.Int64, pl.Int64)

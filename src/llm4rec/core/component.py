@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args, runtime_checkable
@@ -268,26 +268,31 @@ class ScoringComponent(Component[C]):
 
     def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
         """Return the ``k`` best items of each query, none of them excluded."""
-        parts: Sequence[Lists] = [
-            Lists.from_scores(scores, k, exclude=exclude.take(rows)) for rows, scores in self._scored(queries)
-        ]
+        parts = self._by_pieces(queries, lambda rows, scores: Lists.from_scores(scores, k, exclude=exclude.take(rows)))
         return Lists.concatenate(parts) if parts else Lists.empty(0, k)
 
     def rank(self, queries: Queries, candidates: Lists) -> Lists:
         """Return the candidates in order of score; what scores -inf stays, at the end."""
-        parts = []
-        for rows, whole in self._scored(queries):
+
+        def ranked(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Lists:
             items = candidates.items[rows]
-            scores = np.take_along_axis(whole, np.maximum(items, 0), axis=1)
-            lowest = np.finfo(np.float32).min
-            parts.append(Lists.from_pools(items, np.where(np.isfinite(scores), scores, lowest)))
+            own = np.take_along_axis(scores, np.maximum(items, 0), axis=1)
+            return Lists.from_pools(items, np.where(np.isfinite(own), own, np.finfo(np.float32).min))
+
+        parts = self._by_pieces(queries, ranked)
         return Lists.concatenate(parts) if parts else candidates
 
-    def _scored(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield (row numbers, scores) in pieces that fit; the first, small one tells how large the catalogue is."""
+    def _by_pieces(self, queries: Queries, work: Callable[[NDArray[np.int64], NDArray[np.float32]], Lists]) -> list[Lists]:
+        """Return ``work(row numbers, scores)`` of pieces that fit, of which one is held at a time.
+
+        The first, small piece tells how large the catalogue is.
+        """
+        parts: list[Lists] = []
         start, size = 0, min(self.batch, 64)
         while start < len(queries):
             rows = np.arange(start, min(start + size, len(queries)))
             scores = self.score(queries.take(rows))
-            yield rows, scores
+            parts.append(work(rows, scores))
             start, size = start + len(rows), max(1, min(self.batch, self.cells // max(1, scores.shape[1])))
+            del scores  # before the next ones are made
+        return parts
