@@ -47,6 +47,12 @@ def test_the_dump_holds_the_defaults() -> None:
     assert "l2 = 100.0" in dumped
 
 
+def test_a_made_world_is_a_data_set_like_any_other() -> None:
+    spec = parse_spec(GOOD.replace('set = "ml-100k"', "make = { users = 40, items = 60, events = 300 }"))
+    assert parse_spec(spec.dump()) == spec
+    assert (load(spec.data).n_users, len(load(spec.data).events)) == (40, 300)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
@@ -64,6 +70,8 @@ def test_the_dump_holds_the_defaults() -> None:
         ('name = "x"', 'name = "x"\nseeds = []', ("experiment.seeds",)),
         ('name = "x"', 'nam = "x"', ("experiment",)),
         ('set = "ml-100k"', 'sett = "ml-100k"', ("data",)),
+        ('set = "ml-100k"', "make = { user = 40 }", ("data.make.user", "did you mean 'users'")),
+        ('set = "ml-100k"', "make = { users = 40, events = 40 }", ("data.make", "more than 40 events")),
         ('model = "all-MiniLM-L6-v2"', 'modell = "x"', ("encoder.minilm", "modell", "did you mean 'model'")),
         ("[systems.ease]", "[systems.'a/b']\ncomponent = 'ease'\n[systems.ease]", ("a/b", "letters, digits")),
         ("[data]", "[daten]", ("[data]", "missing")),
