@@ -20,7 +20,7 @@ from tests.contracts.evaluation import mean_metric
 @pytest.mark.slow
 @pytest.mark.assets
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize(("component", "floor"), [(GRU4Rec, 0.09), (LightGCN, 0.085), (TwoTower, 0.08)])
+@pytest.mark.parametrize(("component", "floor"), [(GRU4Rec, 0.105), (LightGCN, 0.098), (TwoTower, 0.105)])
 def test_reaches_its_floor(component: type[ScoringComponent[Any]], floor: float, ml100k_split: Split) -> None:
     split, values = ml100k_split, []
     for seed in (1, 2, 3):

@@ -30,15 +30,18 @@ class _Network(NextItemNetwork):
         self.out = nn.Linear(d, d)  # a gated state lies in (-1, 1), which item vectors need not
         self.norm = nn.LayerNorm(d)
 
-    def forward(self, history: Tensor, times: Tensor | None = None) -> Tensor:
+    def read(self, x: Tensor, real: Tensor, times: Tensor | None = None) -> Tensor:
         # Pads stand on the left, but a state must start from the first event: turn each row round to start with it.
-        t = history.shape[1]
-        pads = (history == self.items.padding_idx).sum(1, keepdim=True)  # [b, 1]
-        place = torch.arange(t, device=history.device)
-        x = self.dropout(self.items(history.gather(1, (place + pads) % t)))
-        states, _ = self.gru(x)  # [b, t, d]
-        back = ((place - pads) % t)[:, :, None].expand(-1, -1, x.shape[2])
-        return self.norm(self.out(self.dropout(states.gather(1, back))))
+        t = x.shape[1]
+        pads = (~real).sum(1, keepdim=True)  # [b, 1]
+        place = torch.arange(t, device=x.device)
+        states, _ = self.gru(_turned(self.dropout(x), (place + pads) % t))
+        return self.norm(self.out(_turned(self.dropout(states), (place - pads) % t)))
+
+
+def _turned(x: Tensor, places: Tensor) -> Tensor:
+    """Return float[b, t, d] in which position j of a row is position ``places[row, j]`` of ``x``."""
+    return x.gather(1, places[:, :, None].expand_as(x))
 
 
 class GRU4Rec(SequentialScorer[GRU4RecConfig]):

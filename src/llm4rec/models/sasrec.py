@@ -49,12 +49,11 @@ class _Network(NextItemNetwork):
         if config.time_gaps:
             self.gaps = nn.Parameter(torch.zeros(_GAPS, config.heads))
 
-    def forward(self, history: Tensor, times: Tensor | None = None) -> Tensor:
-        x = self.items(history)
+    def read(self, x: Tensor, real: Tensor, times: Tensor | None = None) -> Tensor:
         if self.positions is not None:
-            x = x + self.positions[-history.shape[1] :]
+            x = x + self.positions[-x.shape[1] :]
         x = self.dropout(x)
-        bias = causal_bias(history != self.items.padding_idx)  # [b, 1, t, t]
+        bias = causal_bias(real)  # [b, 1, t, t]
         if times is not None:
             bias = bias + self._of_gaps(times)
         for block in self.blocks:

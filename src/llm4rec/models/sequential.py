@@ -83,13 +83,22 @@ class NextItemNetwork(nn.Module):
         with torch.no_grad():
             self.items.weight[self.items.padding_idx] = 0
 
+    def embed(self, history: Tensor) -> Tensor:
+        """Map int64[...] items to float[..., d], what the network reads of them; zero for the pad."""
+        embedded: Tensor = self.items(history)
+        return embedded
+
     @abstractmethod
-    def forward(self, history: Tensor, times: Tensor | None = None) -> Tensor:
-        """Map int64[b, t] items, padded on the left, to float[b, t, d].
+    def read(self, x: Tensor, real: Tensor, times: Tensor | None = None) -> Tensor:
+        """Map float[b, t, d] embedded histories to float[b, t, d] states; ``real`` bool[b, t] is False for pads, on the left.
 
         ``times`` int64[b, t + 1], if known: when each event was, and after them the moment that is
         asked about; s.  Only a network that is ``timed`` is given any.
         """
+
+    def forward(self, history: Tensor, times: Tensor | None = None) -> Tensor:
+        """Map int64[b, t] items, padded on the left, to float[b, t, d] states."""
+        return self.read(self.embed(history), history != self.items.padding_idx, times)
 
     def take_text(self, vectors: Tensor) -> None:
         """Start the item embeddings from float[n_items, d] text vectors."""
@@ -155,10 +164,15 @@ class SequentialScorer(ScoringComponent[C]):
             return (order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size))
 
         def loss(rows: NDArray[np.int64]) -> Tensor:
-            states, targets = [], []
-            for history, following, times in windows.batch(rows):
-                asked = (history != train.n_items).flatten().nonzero()[:, 0]  # positions that have something to predict from
-                states.append(network(history, times).flatten(0, 1).index_select(0, asked))
+            groups, states, targets = list(windows.batch(rows)), [], []
+            # Looked up together: each lookup has a dense gradient of the whole table.
+            embedded = network.embed(torch.cat([history.flatten() for history, _, _ in groups]))  # [positions, d]
+            parts = embedded.split([history.numel() for history, _, _ in groups])
+            for x, (history, following, times) in zip(parts, groups, strict=True):
+                real = history != train.n_items
+                asked = real.flatten().nonzero()[:, 0]  # positions that have something to predict from
+                read = network.read(x.view(*history.shape, -1), real, times)
+                states.append(read.flatten(0, 1).index_select(0, asked))
                 targets.append(following.flatten()[asked])
             return next_item_loss(torch.cat(states), network.vectors, torch.cat(targets), config, popularity)
 
@@ -169,8 +183,8 @@ class SequentialScorer(ScoringComponent[C]):
 
         items = network.items.weight
         others = [p for p in network.parameters() if p is not items]
-        groups = [{"params": [items], "lr": config.learning_rate * config.item_rate}, {"params": others}]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        rates = [{"params": [items], "lr": config.learning_rate * config.item_rate}, {"params": others}]
+        optimizer = torch.optim.AdamW(rates, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         with reduced_precision():
             self.training_ = train_network(
                 network, optimizer, batches, loss, epochs=config.epochs, every=config.every, patience=config.patience,

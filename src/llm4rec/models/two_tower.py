@@ -62,13 +62,15 @@ class _Network(NextItemNetwork):
         embedded: Tensor = self.items.weight
         return embedded if self.features is None else embedded + self.features(self.texts)
 
-    def forward(self, history: Tensor, times: Tensor | None = None) -> Tensor:
-        x = self.dropout(F.embedding(history, self._inputs()))  # [b, t, d]
-        place = torch.arange(history.shape[1], device=history.device)
+    def embed(self, history: Tensor) -> Tensor:
+        return F.embedding(history, self._inputs())
+
+    def read(self, x: Tensor, real: Tensor, times: Tensor | None = None) -> Tensor:
+        x = self.dropout(x)
+        place = torch.arange(x.shape[1], device=x.device)
         age = place[:, None] - place  # [t, t], of event j (column) at position i (row)
         weight = torch.exp(-F.softplus(self.decay) * age).masked_fill(age < 0, 0)
-        real = (history != self.items.padding_idx).to(x.dtype)[:, :, None]
-        mean = (weight @ x) / (weight @ real).clamp(min=1e-6)  # [b, t, d]
+        mean = (weight @ x) / (weight @ real.to(x.dtype)[:, :, None]).clamp(min=1e-6)  # [b, t, d]
         return F.normalize(mean + self.dropout(self.of_history(mean)), dim=-1) / self.temperature
 
     @property
