@@ -206,6 +206,24 @@ def doctor() -> None:
         raise SystemExit(1)
 
 
+@app.command("import-recbole")
+def import_recbole(
+    source: Annotated[Path, typer.Argument(help="A RecBole YAML file, or a folder of atomic files (.inter, .item, .user).")],
+    out: Annotated[Path | None, typer.Option(help="The specification to write; by default it is printed.")] = None,
+) -> None:
+    """Turn a RecBole configuration into a specification, and say line by line what cannot be honoured."""
+    from llm4rec.experiment.recbole import import_recbole as translate
+
+    text, remarks = translate(source, out)
+    for remark in remarks:
+        typer.echo(f"{'kept' if remark.honoured else 'NOT honoured'}: {remark.key}: {remark.line}", err=True)
+    if out is None:
+        typer.echo(text)
+        return
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"specification: {out}")
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the named sets."""

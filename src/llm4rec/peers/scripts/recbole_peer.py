@@ -33,6 +33,7 @@ _BY_USER = {ModelType.GENERAL, ModelType.TRADITIONAL}
 _OURS = {
     "dataset", "data_path", "benchmark_filename", "load_col", "eval_args", "repeatable", "checkpoint_dir", "seed",
     "USER_ID_FIELD", "ITEM_ID_FIELD", "alias_of_item_id", "field_separator", "seq_separator", "LIST_SUFFIX", "model",
+    "metrics", "topk",
 }  # fmt: skip
 #: Items scored at once by models that score pairs only.
 _PAIRS = 1 << 18
@@ -47,13 +48,14 @@ def _config(job: Job) -> Config:
     if wrong := sorted(_OURS & set(params)):
         raise ValueError(f"{', '.join(wrong)}: the specification rules the data, the split and the seed, not a peer's params")
     sequential = model_class.type == ModelType.SEQUENTIAL
+    metric, _, cutoff = str(params.setdefault("valid_metric", "NDCG@10")).partition("@")
     ours = {
         "data_path": os.getcwd(), "checkpoint_dir": "saved", "show_progress": False, "state": "WARNING", "seed": job["seed"],
         "benchmark_filename": ["train", "valid", "test"], "field_separator": "\t", "seq_separator": " ",
         "load_col": {"inter": ["user_id", "item_id", *(["item_id_list"] if sequential else [])],
                      "item": ["item_id"], "user": ["user_id"]},
         "eval_args": {"group_by": "user", "order": "TO", "mode": "full"}, "repeatable": sequential,
-        "metrics": ["NDCG"], "topk": [10], "valid_metric": "NDCG@10",
+        "metrics": [metric], "topk": [int(cutoff or 10)],
     }  # fmt: skip
     if sequential:
         ours["alias_of_item_id"] = ["item_id_list"]
