@@ -226,3 +226,33 @@ def test_names_and_roles_for_a_screen_reader(opened: Opened) -> None:
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Tab")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_fronts_detectable_differences_and_slices_are_compared(opened: Opened, summary: dict[str, Any]) -> None:
+    page = opened.page
+    board = page.locator("#boards table").first
+    column = board.locator("thead th").all_text_contents().index("Front")
+    for name, row in summary.items():
+        if row["sampled"] or row["control"]:
+            continue
+        shown = board.locator(f'tr[data-system="{name}"] > *').nth(column).text_content()
+        over = row["below"]["all"]
+        assert shown == (f"below {len(over)}" if over else "◆ on the front")
+    reference = page.locator("#difference-tools select").input_value()
+    name = next(n for n in summary if n != reference)
+    cells = page.locator(f'#difference-rows tr[data-system="{name}"] > *').all_text_contents()
+    assert f"{summary[name]['versus'][reference]['detectable']:.4f}" in cells
+    assert "cannot be told from none" in page.locator("#difference-rows .note").inner_text()
+    against = page.locator("#slice-tools select").last.input_value()
+    other = next(n for n in summary if n != against and not summary[n]["sampled"])
+    for label, part in summary[other]["slices"].items():
+        place = next(
+            i for i, head in enumerate(page.locator("#slice-rows table").first.locator("thead th").all_text_contents())
+            if head.startswith(label)
+        )  # fmt: skip
+        test = part["versus"][against]
+        sign = "≈" if test["p_holm"] >= 0.05 else "▲" if test["difference"] > 0 else "▼"
+        cell = page.locator("#slice-rows table").first.locator(f'tr[data-system="{other}"] > *').nth(place)
+        assert cell.locator("small").text_content() == f"{sign} {test['difference']:+.4f}".replace("-", "−")
+    page.locator("#slice-tools select").last.select_option("")
+    assert page.locator("#slice-rows td small.up, #slice-rows td small.down").count() == 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from llm4rec.experiment.differences import below
 from tests.experiment.made_insight import ADDITIONS, CONTAMINATION, diagnosis, explanation
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- {{ 7*7 }} “Ünïcödé” \u202eevil\u202c"
@@ -154,8 +155,11 @@ def make_run(folder: Path) -> Path:
             "seed_deviation": deviation,
             "sample": {"n": SAMPLE, "metrics": inside},
             "slices": {
-                k: {"n": len(v), "metrics": {"ndcg@10": _figure(per_case[name]["ndcg@10"][v], rng)}} for k, v in within.items()
+                k: {"n": len(v), "metrics": {"ndcg@10": _figure(per_case[name]["ndcg@10"][v], rng)}, "versus": {}}
+                for k, v in within.items()
             },
+            "standard_errors": {"metric": "ndcg@10", "cases": 0.005, "seeds": 0.003, "rest": 0.001, "together": 0.0059}
+            if len(runs) > 1 else None,
             "beyond": {
                 "coverage@10": min(1.0, 0.1 + 0.6 * (1 - weight)), "gini@10": 0.5 + 0.4 * weight,
                 "novelty@10": 9.5 - 3 * weight,
@@ -184,7 +188,25 @@ def make_run(folder: Path) -> Path:
             summary[a]["versus"][b] = {
                 "metric": "ndcg@10", "n": len(difference), "difference": float(mean), "low": float(mean - 1.96 * error),
                 "high": float(mean + 1.96 * error), "p": p, "p_holm": min(1.0, 12 * p),
+                "deviation": float(difference.std(ddof=1)), "detectable": float(2.81 * error),
             }  # fmt: skip
+            for label, part in summary[a]["slices"].items():
+                both = per_case[a]["ndcg@10"][slices[label]] - per_case[b]["ndcg@10"][slices[label]]
+                gap = both[~np.isnan(both)]
+                half = 1.96 * gap.std() / math.sqrt(len(gap)) or 1e-9
+                q = math.erfc(abs(1.96 * gap.mean() / half) / math.sqrt(2))
+                part["versus"][b] = {
+                    "metric": "ndcg@10", "n": len(gap), "difference": float(gap.mean()), "low": float(gap.mean() - half),
+                    "high": float(gap.mean() + half), "p": q, "p_holm": min(1.0, 12 * q),
+                    "deviation": float(gap.std(ddof=1)), "detectable": float(1.43 * half),
+                }  # fmt: skip
+    for part in ("all", "sample"):
+        means = {
+            n: (row["sample"] if part == "sample" else row)["metrics"]["ndcg@10"]["mean"]
+            for n, row in summary.items() if part == "sample" or not row["sampled"]
+        }  # fmt: skip
+        for name, names in below(summary, means).items():
+            summary[name].setdefault("below", {})[part] = names
 
     pl.concat(tables).write_parquet(folder / "lists.parquet")
     pl.concat(results).write_parquet(folder / "results.parquet")

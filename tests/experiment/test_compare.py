@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from llm4rec.app.terminal import print_comparison
 from llm4rec.core import RunError
 from llm4rec.experiment.compare import compare
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
+from llm4rec.metrics import minimum_detectable
 
 
 @pytest.fixture
@@ -49,6 +52,44 @@ def test_full_compares_on_all_cases(two_runs: list[Path]) -> None:
     assert "told" not in {row.system for row in rows}
     mine = next(row for row in rows if (row.run, row.system) == ("one", "ease"))
     assert mine.mean == pytest.approx(summary["ease"]["metrics"]["recall@10"]["mean"])
+
+
+def test_a_slice_is_compared_on_its_own_cases(two_runs: list[Path]) -> None:
+    cases = pl.read_parquet(two_runs[0] / "cases.parquet")
+    for name, stored in (("head", "head"), ("tail", "tail"), ("short", "short_history"), ("long", "long_history")):
+        inside = cases.filter(pl.col("slices").list.contains(stored))["case"].to_list()
+        if len(inside) < 2:
+            continue
+        rows = compare(two_runs[:1], full=True, slice_of=name)
+        assert {row.n for row in rows} == {len(inside)}
+        results = pl.read_parquet(two_runs[0] / "results.parquet").filter(
+            (pl.col("system") == "ease") & (pl.col("metric") == "ndcg@10") & pl.col("case").is_in(inside)
+        )
+        assert next(row.mean for row in rows if row.system == "ease") == pytest.approx(results["value"].mean())
+    with pytest.raises(RunError, match=r"'heads' is no slice; did you mean 'head'"):
+        compare(two_runs, slice_of="heads")
+    with pytest.raises(RunError, match="fewer than two cases of the slice 'cold'"):
+        compare(two_runs, slice_of="cold")
+
+
+def test_the_detectable_difference_and_the_front_stand_beside(two_runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = compare(two_runs[:1], full=True)
+    reference = next(row for row in rows if row.difference is None)
+    for row in rows:
+        assert (row.detectable is None) == (row is reference)
+        if row.detectable is not None and row.deviation is not None:
+            assert row.detectable == minimum_detectable(row.deviation, row.n)
+    assert any(not row.below for row in rows)
+    for row in rows:
+        for label in row.below:
+            over = next(other for other in rows if other.label == label)
+            assert over.mean >= row.mean
+            assert over.ms_per_query <= row.ms_per_query
+    print_comparison(rows, markdown=True)
+    shown = capsys.readouterr().out
+    assert "| detectable | front |" in shown
+    assert f"With {rows[0].n} cases a difference to" in shown
+    assert "cases would show" in shown
 
 
 def test_what_cannot_be_compared_says_so(two_runs: list[Path], log_folder: Path) -> None:

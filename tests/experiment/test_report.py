@@ -19,6 +19,7 @@ from llm4rec.experiment import report_cases
 from llm4rec.experiment.report import embeddable, write_report
 from llm4rec.experiment.report_cases import choose, feeding
 from llm4rec.experiment.report_findings import findings
+from llm4rec.metrics import cases_needed
 from tests.experiment.made_run import HOSTILE, SAMPLE, USERS, make_run
 
 
@@ -139,7 +140,10 @@ def test_figures_are_the_summary_s(run: Path, html: str, page: Page) -> None:
         assert bool(systems[name]["metrics"]["all"]) is not row["sampled"]
         figure = row["metrics"]["ndcg@10"]
         assert f"{figure['mean']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]" in shown
-        assert systems[name]["versus"] == row["versus"]
+        for other, test in systems[name]["versus"].items():
+            assert test == row["versus"][other] | {"needed": cases_needed(0.01, test["deviation"])}
+        assert systems[name]["versus"].keys() == row["versus"].keys()
+        assert systems[name]["below"] == row["below"]
 
 
 def test_cases_are_those_of_the_tables(run: Path, page: Page) -> None:

@@ -81,6 +81,31 @@ def test_seeds_samples_and_costs(finished: Path) -> None:
     assert summary["told"]["llm"]["usd"] is None or summary["told"]["llm"]["usd"] == 0
 
 
+def test_the_summary_says_what_its_figures_can_show(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    errors = summary["sasrec"]["standard_errors"]
+    assert errors["metric"] == "ndcg@10"
+    assert errors["together"] == pytest.approx(np.sqrt(sum(errors[k] ** 2 for k in ("cases", "seeds", "rest"))))
+    assert summary["ease"]["standard_errors"] is None, "one seed tells nothing about seeds"
+    test = summary["ease"]["versus"]["popular"]
+    assert test["detectable"] == pytest.approx(2.83 * test["deviation"] / np.sqrt(test["n"]), rel=0.02)
+    head = summary["ease"]["slices"]["head"]
+    against = head["versus"]["popular"]
+    plain = {n: summary[n]["slices"]["head"]["metrics"]["ndcg@10"]["mean"] for n in ("ease", "popular")}
+    assert against["difference"] == pytest.approx(plain["ease"] - plain["popular"])
+    assert against["n"] == head["n"]
+    assert against["p"] <= against["p_holm"] <= 1
+    assert head["versus"]["told"]["n"] <= 20, "a sampled system is met on the sample"
+    assert all(row["below"]["sample"] is not None for row in summary.values())
+    assert "all" not in summary["told"]["below"]
+    top = max((n for n in summary if not summary[n]["sampled"]), key=lambda n: summary[n]["metrics"]["ndcg@10"]["mean"])
+    assert (
+        top in summary["ease"]["below"]["all"]
+        or top == "ease"
+        or (summary[top]["ms_per_query"] > summary["ease"]["ms_per_query"])
+    )
+
+
 def test_no_list_shows_what_the_user_has_seen(finished: Path) -> None:
     history = pl.read_parquet(finished / "cases.parquet").select("case", "history").explode("history")
     lists = pl.read_parquet(finished / "lists.parquet")

@@ -11,10 +11,13 @@ from scipy import stats
 from llm4rec.metrics import (
     bootstrap_interval,
     bootstrap_intervals,
+    cases_needed,
     holm,
+    minimum_detectable,
     paired_test,
     paired_tests,
     statistics,
+    variance_components,
 )
 
 
@@ -163,3 +166,79 @@ def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(p_values: list[flo
 def test_holm_refuses_what_is_no_p_value(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="p-values"):
         holm(bad)
+
+
+# -- what so many cases can show ------------------------------------------------------------
+@pytest.mark.parametrize(("n", "power"), [(40, 0.8), (150, 0.8), (150, 0.9)])
+def test_the_detectable_difference_is_found_as_often_as_it_says(n: int, power: float) -> None:
+    """2,000 studies with exactly that true difference, judged by scipy's paired t-test; and none at zero."""
+    deviation = 0.3
+    true = minimum_detectable(deviation, n, power=power)
+    studies = rng(n).normal(true, deviation, size=(2000, n))
+    found = stats.ttest_1samp(studies, 0.0, axis=1).pvalue < 0.05
+    assert np.mean(found) == pytest.approx(power, abs=0.03)
+    none = stats.ttest_1samp(studies - true, 0.0, axis=1).pvalue < 0.05
+    assert np.mean(none) == pytest.approx(0.05, abs=0.015)
+
+
+def test_our_own_test_finds_the_detectable_difference_on_a_skewed_metric() -> None:
+    """Differences like those of a metric that is mostly zero, judged by the sign-flip test."""
+    generator, n = rng(5), 300
+    studies = np.where(generator.random((n, 200)) < 0.15, generator.normal(0.0, 0.5, (n, 200)), 0.0)
+    deviation = 0.5 * np.sqrt(0.15)
+    shifted = studies + minimum_detectable(deviation, n)
+    found = [t.p < 0.05 for t in paired_tests(shifted, np.zeros_like(shifted), rng=generator, resamples=800)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.09)
+
+
+def test_detectable_known_answers() -> None:
+    assert minimum_detectable(1.0, 10**6) * 10**3 == pytest.approx(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), rel=1e-5)
+    assert minimum_detectable(0.25, 120) == pytest.approx(0.0644, abs=2e-4)
+    assert np.isnan(minimum_detectable(0.25, 1))
+    got = paired_test(np.array([0.2, 0.4, 0.9, 0.1]), np.array([0.1, 0.1, 0.1, 0.1]), rng=rng())
+    assert got.deviation == pytest.approx(np.std([0.1, 0.3, 0.8, 0.0], ddof=1))
+    assert got.detectable == minimum_detectable(got.deviation, 4)
+
+
+@given(st.floats(0.001, 2.0), st.floats(0.01, 1.0), st.sampled_from([0.01, 0.05]), st.sampled_from([0.8, 0.95]))
+def test_the_cases_needed_are_the_fewest_that_do(difference: float, deviation: float, alpha: float, power: float) -> None:
+    n = cases_needed(difference, deviation, alpha=alpha, power=power)
+    assert minimum_detectable(deviation, n, alpha=alpha, power=power) <= difference
+    assert n == 2 or minimum_detectable(deviation, n - 1, alpha=alpha, power=power) > difference
+
+
+@pytest.mark.parametrize("bad", [{"alpha": 0.0}, {"power": 1.0}, {"power": 0.3}])
+def test_no_such_test(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no test has"):
+        minimum_detectable(0.1, 10, **bad)
+    with pytest.raises(ValueError, match="no number of cases"):
+        cases_needed(0.0, 0.1)
+
+
+# -- cases and seeds ------------------------------------------------------------------------
+def test_components_are_those_that_were_put_in() -> None:
+    """Means over 300 made studies of 200 cases and 4 seeds; and the sum is the true variance of the mean."""
+    generator, n, s = rng(6), 200, 4
+    found, means = [], []
+    for _ in range(300):
+        case, seed = generator.normal(0, 0.4, (n, 1)), generator.normal(0, 0.02, (1, s))
+        values = 0.2 + case + seed + generator.normal(0, 0.3, (n, s))
+        c = variance_components(values)
+        found.append([c.cases**2, c.seeds**2, c.rest**2, c.together**2])
+        means.append(values.mean())
+    wanted = [0.4**2 / n, 0.02**2 / s, 0.3**2 / (n * s)]
+    assert np.mean(found, axis=0)[[0, 2]] == pytest.approx([wanted[0], wanted[2]], rel=0.05)
+    assert np.mean(found, axis=0)[1] == pytest.approx(wanted[1], rel=0.35)
+    assert np.mean(found, axis=0)[3] == pytest.approx(np.var(means, ddof=1), rel=0.25)
+
+
+def test_seeds_that_agree_add_nothing_and_a_lucky_seed_does() -> None:
+    values = np.repeat(rng().random((50, 1)), 3, axis=1)
+    same = variance_components(values)
+    assert (same.seeds, same.rest) == (0.0, pytest.approx(0.0, abs=1e-12))
+    assert same.cases == pytest.approx(values[:, 0].std(ddof=1) / np.sqrt(50))
+    lucky = variance_components(values + np.array([0.0, 0.0, 0.1]))
+    assert lucky.seeds == pytest.approx(np.std([0.0, 0.0, 0.1], ddof=1) / np.sqrt(3))
+    for bad in (values[:, :1], values[:1], values[:, 0]):
+        with pytest.raises(ValueError, match="two cases and two seeds"):
+            variance_components(bad)

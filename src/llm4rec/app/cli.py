@@ -140,6 +140,9 @@ def compare(
     against: Annotated[
         str | None, typer.Option(help="The system, or RUN/SYSTEM, that all others are tested against; by default the best.")
     ] = None,
+    slice_of: Annotated[
+        str | None, typer.Option("--slice", help="Only these cases: head, tail, cold, short or long (history).")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Leave out the systems that ran on a sample of the cases.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
@@ -147,7 +150,7 @@ def compare(
     from llm4rec.app.terminal import print_comparison
     from llm4rec.experiment.compare import compare as put_together
 
-    print_comparison(put_together(runs, metric=metric, against=against, full=full), markdown=markdown)
+    print_comparison(put_together(runs, metric=metric, against=against, full=full, slice_of=slice_of), markdown=markdown)
 
 
 @app.command()

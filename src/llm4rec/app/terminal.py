@@ -23,6 +23,7 @@ from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked
 from llm4rec.experiment.tune import Tuned
 from llm4rec.llm import Estimate
+from llm4rec.metrics import cases_needed
 
 if TYPE_CHECKING:  # the audit loads every library that a system may need
     from llm4rec.experiment.audit.audit import Audit
@@ -178,15 +179,18 @@ def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
         "difference",
         "p",
         "p (Holm)",
+        "detectable",
+        "front",
         "fit s",
         "ms/query",
     ]
     head += ["LLM tokens"] if asks else []
     cells = []
     for row in rows:
-        tested = ["", "", ""] if row.difference is None or row.p is None or row.p_holm is None else [
-            f"{row.difference:+.4f}", _p(row.p), _p(row.p_holm)
+        tested = ["", "", "", ""] if row.difference is None or row.p is None or row.p_holm is None else [
+            f"{row.difference:+.4f}", _p(row.p), _p(row.p_holm), _decimal(row.detectable or 0.0)
         ]  # fmt: skip
+        tested.append("" if row.control else "yes" if not row.below else f"below {_plain(row.below[0])}"[:32])
         label = _plain(row.label) + (" (control)" if row.control else "")
         figures = [_decimal(row.mean), f"{_decimal(row.low)} - {_decimal(row.high)}", *tested]
         cost = [f"{row.fit_seconds:.1f}", f"{row.ms_per_query:.2f}", *((f"{row.tokens:,}",) if asks else ())]
@@ -195,6 +199,7 @@ def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
     if markdown:
         lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *([c.replace("|", "\\|") for c in r] for r in cells)]
         print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        print("\n" + _resolution(rows))
         return
     table = _table()
     for at, column in enumerate(head):
@@ -204,6 +209,22 @@ def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
     console = _console()
     console.print(Text(f"{rows[0].n} cases; tested against the row without a difference", "dim"))
     console.print(table)
+    console.print(Text(_resolution(rows), "dim"))
+
+
+def _resolution(rows: Sequence[Row]) -> str:
+    """Say which differences so many cases can show, by the system that is nearest to the reference."""
+    tested = [r for r in rows if r.difference is not None and r.deviation and not r.control]
+    if not tested:
+        return "nothing was tested"
+    near = min(tested, key=lambda r: abs(r.difference or 0.0))
+    shown, deviation = near.detectable or 0.0, near.deviation or 0.0
+    finer = next((d for d in (0.05, 0.02, 0.01, 0.005, 0.002) if d < shown / 1.5), 0.001)
+    return (
+        f"With {near.n:,} cases a difference to {_plain(near.label)} under {_decimal(shown)} cannot be told from none "
+        f"(two-sided .05, power .8); {cases_needed(finer, deviation):,} cases would show {_decimal(finer)}. "
+        "Front: nobody is as good in accuracy, time a query and money, and better in one of them."
+    )
 
 
 def _p(p: float) -> str:

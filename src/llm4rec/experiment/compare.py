@@ -12,12 +12,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import RunError, did_you_mean
-from llm4rec.core.columns import CASE, METRIC, SYSTEM, VALUE
+from llm4rec.core.columns import CASE, METRIC, SLICES, SYSTEM, VALUE
+from llm4rec.experiment.differences import below
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.spec import read_spec
 from llm4rec.metrics import bootstrap_interval, holm, paired_test
 
 _SEED = 0
+#: From the names that a command line takes to those of ``slice_cases``.
+_SLICES = {"head": "head", "tail": "tail", "cold": "cold", "short": "short_history", "long": "long_history"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,9 @@ class Row:
         mean, low, high: of the metric, over these cases, values averaged over seeds.
         difference: its mean less the reference's; None for the reference itself.
         p, p_holm: of the paired test against the reference, plain and corrected over the table.
+        deviation: of the paired differences over the cases.
+        detectable: smallest true difference that so many cases would show (two-sided .05, power .8).
+        below: labels of the systems that are no worse in accuracy, time a query and money, and better in one.
         control: is it a control?
         fit_seconds, ms_per_query, tokens: cost, tokens over all queries.
     """
@@ -44,13 +50,23 @@ class Row:
     difference: float | None
     p: float | None
     p_holm: float | None
+    deviation: float | None
+    detectable: float | None
+    below: tuple[str, ...]
     control: bool
     fit_seconds: float
     ms_per_query: float
     tokens: int
 
 
-def compare(runs: Sequence[Path], *, metric: str | None = None, against: str | None = None, full: bool = False) -> list[Row]:
+def compare(
+    runs: Sequence[Path],
+    *,
+    metric: str | None = None,
+    against: str | None = None,
+    full: bool = False,
+    slice_of: str | None = None,
+) -> list[Row]:
     """Return the systems of all runs, the best first, on the cases that all of them answered.
 
     Args:
@@ -58,6 +74,7 @@ def compare(runs: Sequence[Path], *, metric: str | None = None, against: str | N
         metric: such as ``ndcg@10``; by default the first run's primary one.
         against: the reference, ``SYSTEM`` or ``RUN/SYSTEM``; by default the best that is no control.
         full: leave out systems that ran on a sample, so that the others are compared on all cases.
+        slice_of: only the cases of a slice: ``head``, ``tail``, ``cold``, ``short`` or ``long`` (history).
 
     Raises:
         RunError: if runs cannot be compared, or something is not there.
@@ -87,14 +104,21 @@ def compare(runs: Sequence[Path], *, metric: str | None = None, against: str | N
     if not values:
         raise RunError("hold no system that ran on all cases", where=", ".join(str(d.path) for d in directories))
     shared = sorted(set.intersection(*(set(cases.tolist()) for cases, _ in values.values())))
+    if slice_of is not None:
+        within = _slice(directories[0], slice_of)
+        shared = [case for case in shared if case in within]
     if len(shared) < 2:
-        raise RunError("the systems share fewer than two cases", todo="compare runs with the same sample")
+        what = "the systems share fewer than two cases" + ("" if slice_of is None else f" of the slice {slice_of!r}")
+        raise RunError(what, todo="compare runs with the same sample" if slice_of is None else "look at all cases")
     on = {key: of[np.searchsorted(cases, shared)] for key, (cases, of) in values.items()}
     order = sorted(on, key=lambda key: -on[key].mean())
     reference = _reference(order, facts, against)
     others = [key for key in order if key != reference]
     tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}
     corrected = dict(zip(others, holm([tests[key].p for key in others]), strict=True)) if others else {}
+    names_of = {f"{i}": key for i, key in enumerate(order)}
+    over = below({i: facts[key] for i, key in names_of.items()}, {i: float(on[key].mean()) for i, key in names_of.items()})
+    front = {names_of[i]: tuple(str(facts[names_of[j]]["label"]) for j in others) for i, others in over.items()}
     rows = []
     for key in order:
         interval, fact, test = bootstrap_interval(on[key], rng=np.random.default_rng(_SEED)), facts[key], tests.get(key)
@@ -102,11 +126,20 @@ def compare(runs: Sequence[Path], *, metric: str | None = None, against: str | N
             Row(
                 key[0], key[1], fact["label"], len(shared), interval.mean, interval.low, interval.high,
                 None if test is None else test.difference, None if test is None else test.p,
-                None if test is None else float(corrected[key]), bool(fact["control"]), fact["fit_seconds"],
+                None if test is None else float(corrected[key]), None if test is None else test.deviation,
+                None if test is None else test.detectable, front[key], bool(fact["control"]), fact["fit_seconds"],
                 fact["ms_per_query"], int((fact["llm"]["tokens_in"] or 0) + (fact["llm"]["tokens_out"] or 0)),
             )
         )  # fmt: skip
     return rows
+
+
+def _slice(directory: RunDirectory, name: str) -> set[int]:
+    """Return the case numbers of a slice."""
+    if name not in _SLICES:
+        raise RunError(f"{name!r} is no slice", todo=did_you_mean(name, _SLICES))
+    cases = directory.read_table("cases.parquet")
+    return set(cases.filter(pl.col(SLICES).list.contains(_SLICES[name]))[CASE].to_list())
 
 
 def _names(directories: Sequence[RunDirectory]) -> list[str]:

@@ -27,7 +27,7 @@ from llm4rec.experiment.report_cases import collect, embed_cases, same_explained
 from llm4rec.experiment.report_contamination import contamination
 from llm4rec.experiment.report_explanations import additions
 from llm4rec.experiment.report_explanations import columns as explanation_columns
-from llm4rec.experiment.report_files import figures, mapping, number, numbers, read_json, read_toml
+from llm4rec.experiment.report_files import FINE, entries, figures, mapping, number, numbers, read_json, read_toml, tested
 from llm4rec.experiment.report_findings import ALPHA, findings
 from llm4rec.experiment.report_rankers import diagnoses
 from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
@@ -63,6 +63,7 @@ def write_report(run: Path) -> Path:
         "names": METRIC_NAMES,
         "metrics": _metrics(systems, primary),
         "alpha": ALPHA,
+        "fine": FINE,
         "protocol": str(environment.get("protocol") or "not recorded"),
         "systems": systems,
         "explained": {
@@ -146,8 +147,13 @@ def _system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environment
             "sample": figures(sample.get("metrics")) or (metrics if sampled else {}),
         },
         "seed_deviation": numbers(row.get("seed_deviation")),
+        "standard_errors": numbers(row.get("standard_errors")),
         "slices": {
-            str(k): {"n": number(mapping(v).get("n")), "metrics": figures(mapping(v).get("metrics"))}
+            str(k): {
+                "n": number(mapping(v).get("n")),
+                "metrics": figures(mapping(v).get("metrics")),
+                "versus": tested(mapping(v).get("versus")),
+            }
             for k, v in mapping(row.get("slices")).items()
         },
         "beyond": numbers(row.get("beyond")),
@@ -169,14 +175,8 @@ def _system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environment
         "diagnosis": diagnoses(row.get("diagnosis")),
         "explanation": figures(row.get("explanation")),
         "additions": additions(row.get("additions")),
-        "versus": {
-            str(k): {
-                "metric": str(v.get("metric") or ""),
-                **{p: number(v.get(p)) for p in ("n", "difference", "low", "high", "p", "p_holm")},
-            }
-            for k, v in mapping(row.get("versus")).items()
-            if isinstance(v, Mapping) and number(v.get("difference")) is not None
-        },
+        "versus": tested(row.get("versus")),
+        "below": {part: [n for n in entries(names) if isinstance(n, str)] for part, names in mapping(row.get("below")).items()},
     }
 
 

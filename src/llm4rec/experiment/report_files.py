@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from llm4rec.core.errors import RunError
+from llm4rec.metrics import cases_needed
 
 AGAIN: Final = "run the experiment again"
 
 #: Parts of a figure, and of a paired difference.
 FIGURE: Final = ("mean", "low", "high", "n")
 DIFFERENCE: Final = ("difference", "low", "high", "p", "n")
+#: A difference that papers report; the report says how many cases would show it.
+FINE: Final = 0.01
 
 
 def read_text(path: Path) -> str:
@@ -90,3 +93,20 @@ def difference(value: Any) -> dict[str, float | None] | None:
     """Return a paired difference with each of its parts, or None without one."""
     found = {part: number(mapping(value).get(part)) for part in DIFFERENCE}
     return None if found["difference"] is None else found
+
+
+def tested(value: Any) -> dict[str, dict[str, Any]]:
+    """Return the paired differences of a mapping by the other system's name, with the cases that would show ``FINE``."""
+    found = {}
+    for name, inner in mapping(value).items():
+        if (parts := difference(inner)) is not None:
+            deviation = number(mapping(inner).get("deviation"))
+            found[name] = {
+                "metric": str(inner.get("metric") or ""),
+                **parts,
+                "p_holm": number(inner.get("p_holm")),
+                "deviation": deviation,
+                "detectable": number(inner.get("detectable")),
+                "needed": cases_needed(FINE, deviation) if deviation and deviation > 0 else None,
+            }
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,19 @@ from scipy.sparse import csr_matrix
 
 from llm4rec.core import Cases, Dataset, Lists, Split
 from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, STAGE, SYSTEM, VALUE
+from llm4rec.experiment.differences import below, versus
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.spec import Part, Spec
 from llm4rec.metrics import (
     ACCURACY,
-    Comparison,
     ItemContext,
     bootstrap_intervals,
     evaluate,
     evaluate_beyond,
-    holm,
-    paired_tests,
     parse_metric,
     slice_cases,
+    variance_components,
 )
 from llm4rec.peers import PeerConfig
 
@@ -84,12 +82,14 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "sampled": len(numbers) < len(cases),
             "metrics": _intervals(metrics, rng),
             "seed_deviation": deviation,
+            "standard_errors": _standard_errors(results, name, primary) if len(seeds[name]) > 1 and len(numbers) > 1 else None,
             "sample": {
                 "n": int(on_sample.sum()),
                 "metrics": _intervals({m: v[on_sample] for m, v in metrics.items()}, rng),
             } if several else None,
             "slices": {
-                label: {"n": int(mask[numbers].sum()), "metrics": _intervals({primary: metrics[primary][mask[numbers]]}, rng)}
+                label: {"n": int(mask[numbers].sum()), "versus": {},
+                        "metrics": _intervals({primary: metrics[primary][mask[numbers]]}, rng)}
                 for label, mask in masks.items()
                 if mask[numbers].sum() >= 2
             },
@@ -114,7 +114,20 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "stages": _stages(rows, mine[0]["stages"], numbers, cases, split, names),
             "versus": {},
         }  # fmt: skip
-    _compare(out, values, sample if several else None, primary, np.random.default_rng(seed))
+    columns = {n: (numbers, metrics[primary]) for n, (numbers, metrics) in values.items()}
+    on, sampled = sample if several else None, {n: bool(row["sampled"]) for n, row in out.items()}
+    for (a, b), test in versus(columns, sampled, on, np.random.default_rng(seed)).items():
+        out[a]["versus"][b] = {"metric": primary, **_finite(test)}
+    for label, mask in masks.items():
+        within = np.flatnonzero(mask)
+        for (a, b), test in versus(columns, sampled, on, np.random.default_rng(seed), within=within).items():
+            if label in out[a]["slices"]:
+                out[a]["slices"][label]["versus"][b] = {"metric": primary, **_finite(test)}
+    parts = {"all": {n: row["metrics"] for n, row in out.items() if not row["sampled"]}}
+    parts["sample"] = {n: row["sample"]["metrics"] for n, row in out.items() if row["sample"]}
+    over = {part: below(out, {n: m[primary]["mean"] for n, m in rows.items()}) for part, rows in parts.items()}
+    for name, row in out.items():
+        row["below"] = {part: names[name] for part, names in over.items() if name in names}
     return out
 
 
@@ -176,6 +189,17 @@ def _seed_deviation(results: pl.DataFrame, name: str) -> dict[str, float]:
     return {m: float(v) for m, v in means.group_by(METRIC).agg(pl.col(VALUE).std()).sort(METRIC).iter_rows()}
 
 
+def _standard_errors(results: pl.DataFrame, name: str, metric: str) -> dict[str, float | str]:
+    """Return where the uncertainty of a system's mean comes from (see ``variance_components``)."""
+    mine = results.filter((pl.col(SYSTEM) == name) & (pl.col(METRIC) == metric)).pivot(on=SEED, index=CASE, values=VALUE)
+    found = variance_components(mine.drop(CASE).to_numpy())
+    return {"metric": metric, **asdict(found), "together": found.together}
+
+
+def _finite(test: Mapping[str, float | int | None]) -> dict[str, float | int | None]:
+    return {k: None if isinstance(v, float) and v != v else v for k, v in test.items()}
+
+
 def _lists(rows: pl.DataFrame, stage: str, numbers: NDArray[np.int64], items: Any, k: int) -> Lists:
     """Rebuild one stage's lists of the cases from their table."""
     found = rows.filter(pl.col(STAGE) == stage)
@@ -213,37 +237,3 @@ def _failures(notes: pl.DataFrame, explained: pl.DataFrame, name: str) -> dict[s
     for kind, n in explained.filter(pl.col(SYSTEM) == name)["failure"].drop_nulls().value_counts(sort=True).iter_rows():
         counts[f"explanation: {kind}"] = int(n)
     return counts
-
-
-def _compare(
-    out: dict[str, Any],
-    values: Mapping[str, tuple[NDArray[np.int64], Mapping[str, NDArray[np.float64]]]],
-    sample: NDArray[np.int64] | None,
-    primary: str,
-    rng: np.random.Generator,
-) -> None:
-    """Test every two systems on the cases that both have, with Holm's correction over the table.
-
-    Two systems that ran on all cases are compared on all; as soon as one of them is sampled, on
-    the sample, so that every comparison is paired.
-    """
-    full = [n for n in out if not out[n]["sampled"]]
-    tests: dict[tuple[str, str], Comparison] = {}
-    for names, numbers in ((full, None), (list(out), sample)):
-        pairs = [p for p in combinations(names, 2) if p not in tests]
-        if not pairs:
-            continue
-        table = {n: _at(values[n][0], values[n][1][primary], numbers) for n in names}
-        first, second = (np.stack([table[p[i]] for p in pairs], axis=1) for i in (0, 1))
-        tests |= zip(pairs, paired_tests(first, second, rng=rng), strict=True)
-    pairs, found = list(tests), list(tests.values())
-    adjusted = holm([t.p for t in found])
-    for (a, b), test, p_holm in zip(pairs, found, adjusted, strict=True):
-        shared = {"metric": primary, "n": test.n, "p": test.p, "p_holm": float(p_holm)}
-        out[a]["versus"][b] = shared | {"difference": test.difference, "low": test.low, "high": test.high}
-        out[b]["versus"][a] = shared | {"difference": -test.difference, "low": -test.high, "high": -test.low}
-
-
-def _at(numbers: NDArray[np.int64], values: NDArray[np.float64], wanted: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """Return the values at the wanted case numbers, or all."""
-    return values if wanted is None else values[np.searchsorted(numbers, wanted)]

@@ -4,19 +4,24 @@ from llm4rec.metrics.accuracy import ACCURACY, Hits, evaluate
 from llm4rec.metrics.beyond import BEYOND, ItemContext, Shown, evaluate_beyond
 from llm4rec.metrics.invariants import check_invariants
 from llm4rec.metrics.names import parse_metric
+from llm4rec.metrics.pareto import dominators
 from llm4rec.metrics.slices import slice_cases
 from llm4rec.metrics.statistics import (
     Comparison,
+    Components,
     Interval,
     bootstrap_interval,
     bootstrap_intervals,
+    cases_needed,
     holm,
+    minimum_detectable,
     paired_test,
     paired_tests,
+    variance_components,
 )
 
 __all__ = [
-    "ACCURACY", "BEYOND", "Comparison", "Hits", "Interval", "ItemContext", "Shown", "bootstrap_interval",
-    "bootstrap_intervals", "check_invariants", "evaluate", "evaluate_beyond", "holm", "paired_test", "paired_tests",
-    "parse_metric", "slice_cases",
+    "ACCURACY", "BEYOND", "Comparison", "Components", "Hits", "Interval", "ItemContext", "Shown", "bootstrap_interval",
+    "bootstrap_intervals", "cases_needed", "check_invariants", "dominators", "evaluate", "evaluate_beyond", "holm",
+    "minimum_detectable", "paired_test", "paired_tests", "parse_metric", "slice_cases", "variance_components",
 ]  # fmt: skip

@@ -6,11 +6,13 @@ metric (most are mostly zero).  A value of nan means that a case has none; it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from llm4rec.metrics.accuracy import Values
 
@@ -37,6 +39,7 @@ class Comparison:
         low, high: bootstrap interval of the difference.
         p: two-sided p-value of the sign-flip test; not corrected for several tests.
         n: cases.
+        deviation: standard deviation of a - b over the cases (nan with fewer than two).
     """
 
     difference: float
@@ -44,6 +47,32 @@ class Comparison:
     high: float
     p: float
     n: int
+    deviation: float
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that so many cases would show (see ``minimum_detectable``)."""
+        return minimum_detectable(self.deviation, self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """How sure the mean over cases and seeds is: standard errors, by where they come from.
+
+    Attributes:
+        cases: other cases with these seeds would move the mean by so much.
+        seeds: other seeds on these cases; more cases do not lessen it.
+        rest: what of a case's value neither the case nor the seed explains.
+    """
+
+    cases: float
+    seeds: float
+    rest: float
+
+    @property
+    def together(self) -> float:
+        """Standard error of the mean where both cases and seeds are drawn anew."""
+        return math.hypot(self.cases, self.seeds, self.rest)
 
 
 def _columns(values: Values) -> tuple[Values, Values]:
@@ -136,8 +165,10 @@ def paired_tests(
         signs = rng.integers(0, 2, size=(size, len(moving)), dtype=np.int8) * 2.0 - 1.0
         extreme += (np.abs(signs @ moving) >= observed - tolerance).sum(axis=0)
     p = (extreme + 1) / (resamples + 1)
+    deviations = [float(np.std(known, ddof=1)) if len(known := d[~np.isnan(d)]) > 1 else math.nan for d in difference.T]
     return [
-        Comparison(i.mean, i.low, i.high, float(x) if i.n else float("nan"), i.n) for i, x in zip(intervals, p, strict=True)
+        Comparison(i.mean, i.low, i.high, float(x) if i.n else math.nan, i.n, deviation)
+        for i, x, deviation in zip(intervals, p, deviations, strict=True)
     ]
 
 
@@ -161,3 +192,58 @@ def holm(p_values: Sequence[float] | Values) -> NDArray[np.float64]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted
+
+
+def minimum_detectable(deviation: float, n: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest true mean difference that a two-sided paired test on ``n`` cases finds with ``power``.
+
+    ``(t_{1 - alpha/2} + t_{power}) s / sqrt(n)`` with quantiles of Student's t of n - 1 degrees of
+    freedom and the deviation s of the paired differences.  It does not depend on the difference that
+    was found: a smaller one than this may be real, and the cases were too few to show it.
+    Source: Bloom, Minimum Detectable Effects, Evaluation Review 19, 1995; for retrieval: Sakai,
+    Statistical reform in information retrieval?, SIGIR Forum 48, 2014.
+
+    Returns nan for fewer than two cases.
+    """
+    if not (0 < alpha < 1 and 0.5 <= power < 1):
+        raise ValueError(f"no test has alpha {alpha} and power {power}")
+    if n < 2:
+        return math.nan
+    return float((stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, power)) * deviation / math.sqrt(n))
+
+
+def cases_needed(difference: float, deviation: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Return how many cases would show a true mean difference: the least n whose ``minimum_detectable`` is no larger."""
+    if difference <= 0 or not math.isfinite(deviation):
+        raise ValueError(f"no number of cases shows a difference of {difference} with a deviation of {deviation}")
+    low, high = 1, 2  # low is too few
+    while minimum_detectable(deviation, high, alpha=alpha, power=power) > difference:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if minimum_detectable(deviation, middle, alpha=alpha, power=power) > difference:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def variance_components(values: Values) -> Components:
+    """Return where the uncertainty of a mean comes from, for float64[n, s] values of n cases with s seeds each.
+
+    ``y_cs = m + a_c + b_s + e_cs`` with random cases a, seeds b and rest e; the variance of the mean is
+    ``var(a)/n + var(b)/s + var(e)/(n s)``.  The three are estimated from the mean squares of the
+    two-way layout, ``var(e) = MS_e``, ``var(a) = (MS_a - MS_e)/s``, ``var(b) = (MS_b - MS_e)/n``, and
+    are zero where that is below zero.
+    Source: Searle, Casella, McCulloch, Variance Components, 1992, ch. 4.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or min(values.shape) < 2 or np.isnan(values).any():
+        raise ValueError(f"needs known values of at least two cases and two seeds, not of shape {values.shape}")
+    n, s = values.shape
+    by_case, by_seed = values.mean(axis=1), values.mean(axis=0)
+    rest = values - by_case[:, None] - by_seed[None, :] + values.mean()
+    squares = float((rest**2).sum()) / ((n - 1) * (s - 1))
+    cases = max(0.0, float(by_case.var(ddof=1)) - squares / s)
+    seeds = max(0.0, float(by_seed.var(ddof=1)) - squares / n)
+    return Components(math.sqrt(cases / n), math.sqrt(seeds / s), math.sqrt(squares / (n * s)))

@@ -140,8 +140,15 @@ function drawDifferences() {
       { name: "Interval", cell: (s) => span(of(s), signed) },
       { name: "p (Holm)", value: (s) => of(s).p_holm, descending: false, cell: (s) => pvalue(of(s).p_holm) },
       { name: "Cases", value: (s) => of(s).n, cell: (s) => count(of(s).n) },
+      { name: "Detectable", title: "Smallest true difference that so many cases show with power .8 at a level of .05, before Holm’s correction", value: (s) => of(s).detectable, cell: (s) => {
+        const d = of(s);
+        const words = `A true difference under ${fixed(d.detectable)} is missed more often than once in five by ${count(d.n)} cases${known(d.needed) ? `; ${count(d.needed)} cases would show ${DATA.fine}` : ""}`;
+        return known(d.detectable) ? tip(el("span", { tabindex: 0 }, fixed(d.detectable)), words) : "–";
+      } },
     ];
-    $("difference-rows").replaceChildren(region("Paired differences", sortable(`Against ${reference.label}`, columns, rows, { sort: "main", rowClass: (s) => (s.control ? "control" : "") })));
+    const near = rows.filter((s) => !s.control && known(of(s).detectable)).reduce((a, b) => (!a || Math.abs(of(b).mean) < Math.abs(of(a).mean) ? b : a), null);
+    const resolution = near ? el("p", { class: "note" }, `What so many cases can show: between ${near.label} and ${reference.label}, the nearest of all, a true difference under ${fixed(of(near).detectable)} cannot be told from none with ${count(of(near).n)} cases (power .8, level .05).${known(of(near).needed) ? ` ${count(of(near).needed)} cases would show ${DATA.fine}.` : ""}`) : "";
+    $("difference-rows").replaceChildren(region("Paired differences", sortable(`Against ${reference.label}`, columns, rows, { sort: "main", rowClass: (s) => (s.control ? "control" : "") })), resolution);
   };
   $("difference-tools").append(chooser("Reference", able.map((s) => [s.name, s.label]), first.name, draw));
   draw(first.name);
@@ -233,7 +240,10 @@ function drawSlices() {
     return;
   }
   const metrics = DATA.metrics.filter((m) => SYSTEMS.some((s) => names.some((n) => s.slices[n] && s.slices[n].metrics[m])));
-  const draw = (metric) => {
+  const chosen = { metric: metrics[0], reference: "" };
+  const compared = SYSTEMS.filter((s) => names.some((n) => s.slices[n] && Object.keys(s.slices[n].versus).length));
+  const draw = () => {
+    const { metric } = chosen;
     const figureOf = (s, n) => s.slices[n] && s.slices[n].metrics[metric];
     const rows = SYSTEMS.filter((s) => names.some((n) => figureOf(s, n)));
     const scale = scaleFor(rows.flatMap((s) => names.map((n) => figureOf(s, n))).filter(Boolean), { wanted: 3 });
@@ -247,8 +257,13 @@ function drawSlices() {
           const f = figureOf(s, n);
           if (!f) return el("span", { class: "quiet" }, "–");
           const cases = s.slices[n].n;
-          const cell = el("div", { tabindex: 0 }, track(scale, f, s, { hollow: s.control }), el("span", { class: "unseen" }, `${fixed(f.mean)}, interval ${span(f)}`));
-          return tip(cell, `${s.label}, ${n.replaceAll("_", " ")}\n${metricName(metric)} ${fixed(f.mean)}, interval ${span(f)}\n${count(cases)} cases`);
+          const reference = BY_NAME.get(chosen.reference);
+          const d = reference && metric === DATA.primary ? s.slices[n].versus[reference.name] : null;
+          const sign = d && (!clear(d) ? "≈" : d.difference > 0 ? "▲" : "▼");
+          const mark = d ? el("small", { class: !clear(d) ? "same" : d.difference > 0 ? "up" : "down" }, `${sign} ${signed(d.difference)}`) : reference === s ? el("small", { class: "quiet" }, "reference") : null;
+          const cell = el("div", { tabindex: 0 }, track(scale, f, s, { hollow: s.control }), mark, el("span", { class: "unseen" }, `${fixed(f.mean)}, interval ${span(f)}`));
+          const words = d ? `\nless ${reference.label}: ${signed(d.difference)}, interval ${span(d, signed)}\np after Holm within the slice ${pvalue(d.p_holm)}, ${count(d.n)} cases${known(d.detectable) ? `\nsmallest difference so many cases show ${fixed(d.detectable)}` : ""}` : "";
+          return tip(cell, `${s.label}, ${n.replaceAll("_", " ")}\n${metricName(metric)} ${fixed(f.mean)}, interval ${span(f)}\n${count(cases)} cases${words}`);
         } }))];
       const made = sortable([`${metricName(metric)}, ${partName(part).toLowerCase()}`, el("small", {}, "Number of cases in brackets")], columns, mine, { rowClass: (s) => (s.control ? "control" : "") });
       made.classList.add("slices");
@@ -256,6 +271,10 @@ function drawSlices() {
     };
     into.replaceChildren(...PARTS.map(table).filter(Boolean));
   };
-  if (metrics.length > 1) $("slice-tools").append(chooser("Metric", metrics.map((m) => [m, metricName(m)]), metrics[0], draw));
-  draw(metrics[0]);
+  if (metrics.length > 1) $("slice-tools").append(chooser("Metric", metrics.map((m) => [m, metricName(m)]), metrics[0], (m) => { chosen.metric = m; draw(); }));
+  if (compared.length) {
+    chosen.reference = best(compared.filter((s) => !s.control && !s.text && known(mean(s, PARTS[0], DATA.primary))), PARTS[0], DATA.primary)?.name || compared[0].name;
+    $("slice-tools").append(chooser("Compare with", [["", "nobody"], ...compared.map((s) => [s.name, s.label])], chosen.reference, (name) => { chosen.reference = name; draw(); }));
+  }
+  draw();
 }

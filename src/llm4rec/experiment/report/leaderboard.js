@@ -117,7 +117,7 @@ function leaderboardOf(part) {
       const f = s.metrics[part][metric];
       const deviation = s.seed_deviation[metric];
       const cell = el("div", { class: "meter", tabindex: 0 }, el("b", { class: s === top ? "lead" : "" }, fixed(f.mean)), track(scale, f, s, { bar: true }), el("span", { class: "unseen" }, `interval ${span(f)}`));
-      return tip(cell, `${s.label}: ${metricName(metric)} ${fixed(f.mean)}\n95 % interval ${span(f)}\n${count(f.n)} cases${known(deviation) ? `\nstandard deviation over seeds ${fixed(deviation)}` : ""}`);
+      return tip(cell, `${s.label}: ${metricName(metric)} ${fixed(f.mean)}\n95 % interval ${span(f)}\n${count(f.n)} cases${known(deviation) ? `\nstandard deviation over seeds ${fixed(deviation)}` : ""}${metric === DATA.primary ? standardErrors(s) : ""}`);
     } },
     { name: reference === chosen ? "vs reference" : reference === top ? "vs best" : "vs best LLM", title: reference ? `Paired difference to ${reference.label}` : null, value: (s) => significance(s, reference, part).rank, cell: (s) => significance(s, reference, part).node },
     ...[...leads].map(([m, lead]) => ({ name: metricName(m), value: (s) => mean(s, part, m), cell: (s) => el("span", { class: lead === s ? "lead" : null }, fixed(mean(s, part, m))) })),
@@ -131,9 +131,23 @@ function leaderboardOf(part) {
       { name: "Tokens", value: tokens, cell: (s) => (tokens(s) ? tip(el("span", { tabindex: 0 }, large(tokens(s))), `${count(s.cost.tokens_in)} in, ${count(s.cost.tokens_out)} out`) : el("span", { class: "quiet" }, s.llm ? "–" : "none")) },
       { name: "Money", title: "US dollars of this run", value: money, cell: (s) => el("span", { class: known(money(s)) && money(s) ? null : "quiet" }, s.llm ? dollars(money(s)) : "0") });
   }
+  if (metric === DATA.primary && rows.some((s) => s.below[part])) {
+    const over = (s) => (s.below[part] || []).map((n) => BY_NAME.get(n)).filter(Boolean);
+    columns.push({ name: "Front", title: "Is no other system as good in accuracy, time and money, and better in one of them?", descending: false, value: (s) => (s.control ? null : over(s).length), cell: (s) => {
+      if (s.control) return el("span", { class: "quiet" }, "–");
+      if (!over(s).length) return tip(el("span", { tabindex: 0 }, "◆", el("span", { class: "unseen" }, " on the front")), `${s.label}: no other system is as good in accuracy, time a query and money, and better in one of them`);
+      return tip(el("span", { class: "quiet", tabindex: 0 }, `below ${over(s).length}`), `${s.label} is dominated by ${over(s).map((o) => o.label).join(", ")}: as good in accuracy, time a query and money, and better in one of them`);
+    } });
+  }
   const sampleNote = HAS_ALL ? "The systems that call an LLM ran on these alone; all others are repeated here on the same cases, so that each comparison is paired." : "Every system ran on this sample.";
   const caption = [partName(part), el("small", {}, part === "all" ? `Protocol: ${DATA.protocol}. ${HAS_SAMPLE ? "Systems too slow for all cases stand in the table below." : ""}` : sampleNote)];
   return region(partName(part), sortable(caption, columns, rows, { sort: "main", rowClass: (s) => (s.control ? "control" : "") }));
+}
+
+// Where the uncertainty of a mean over cases and seeds comes from.
+function standardErrors(s) {
+  const e = s.standard_errors;
+  return known(e.together) ? `\nstandard error ${fixed(e.together)}: cases ${fixed(e.cases)}, seeds ${fixed(e.seeds)}, rest ${fixed(e.rest)}` : "";
 }
 
 const tokens = (s) => (known(s.cost.tokens_in) || known(s.cost.tokens_out) ? (s.cost.tokens_in || 0) + (s.cost.tokens_out || 0) : null);
