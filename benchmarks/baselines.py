@@ -17,12 +17,18 @@ import numpy as np
 
 from llm4rec.core import ScoringComponent, Split
 from llm4rec.data import DataConfig, SplitConfig, load, make_split
+from llm4rec.features import EncoderConfig, open_encoder
 from llm4rec.metrics import evaluate
 from llm4rec.models.als import ALS, ALSConfig
 from llm4rec.models.bpr import BPR, BPRConfig
 from llm4rec.models.ease import EASE, EASEConfig
+from llm4rec.models.edlae import EDLAE
+from llm4rec.models.ials import IALS
 from llm4rec.models.item_knn import ItemKNN, ItemKNNConfig
+from llm4rec.models.markov import Markov
 from llm4rec.models.popular import Popular, PopularConfig
+from llm4rec.models.slim import SLIM
+from llm4rec.models.text_ease import TextEASE
 
 METRICS = ("ndcg@10", "recall@10", "recall@100")
 SYSTEMS: dict[str, ScoringComponent[Any]] = {
@@ -36,13 +42,19 @@ SYSTEMS: dict[str, ScoringComponent[Any]] = {
     "als, half_life 0": ALS(ALSConfig(half_life=0.0)),
     "bpr": BPR(),
     "bpr, half_life 0": BPR(BPRConfig(half_life=0.0)),
+    "edlae": EDLAE(),
+    "slim": SLIM(),
+    "ials": IALS(),
+    "markov": Markov(),
+    "item-knn, last item": ItemKNN(ItemKNNConfig(half_life=0.05)),
 }
 
 
 def measure(split: Split, seeds: Sequence[int] = (1, 2, 3)) -> Iterator[dict[str, Any]]:
     """Yield for each model and seed its seconds and its figures on the test cases."""
     cases, exclude = split.test, split.test.exclude("seen")
-    for name, model in SYSTEMS.items():
+    encoder = open_encoder(EncoderConfig(model="all-MiniLM-L6-v2"))
+    for name, model in (SYSTEMS | {"text-ease": TextEASE(encoder=encoder)}).items():
         for seed in seeds[:1] if model.deterministic else seeds:
             start = time.perf_counter()
             model.fit(split.train, valid=split.valid, rng=np.random.default_rng(seed))

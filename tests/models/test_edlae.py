@@ -14,7 +14,7 @@ from tests.contracts import ScoringContract
 class TestEDLAE(ScoringContract):
     component = EDLAE
     configs = {"l2": 10.0}
-    floor = ("ndcg@10", 0.073)
+    floor = ("ndcg@10", 0.095)
 
 
 class TestOriginalEDLAE(ScoringContract):

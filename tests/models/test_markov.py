@@ -17,7 +17,7 @@ from tests.contracts import ScoringContract
 class TestMarkov(ScoringContract):
     component = Markov
     world = worlds.cycle()
-    floor = ("ndcg@10", 0.08)
+    floor = ("ndcg@10", 0.105)
 
 
 class TestFirstOrderMarkov(ScoringContract):

@@ -24,6 +24,7 @@ from llm4rec.models.repeat_visited import RepeatVisited
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.slim import SLIM
 from llm4rec.models.text import TextRetriever
+from llm4rec.models.text_ease import TextEASE
 from llm4rec.models.two_tower import TwoTower
 from llm4rec.peers import Peer
 from llm4rec.prompted.explain.explainer import LLMExplainer
@@ -58,6 +59,7 @@ CATALOG: dict[str, Entry] = {
     "two-tower": Entry(TwoTower, "Two towers", "factorisation"),
     "gru4rec": Entry(GRU4Rec, "GRU4Rec", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
+    "text-ease": Entry(TextEASE, "TextEASE", "linear"),
     "peer": Entry(Peer, "Peer", "peer"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),
     "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
