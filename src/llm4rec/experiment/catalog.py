@@ -17,9 +17,11 @@ from llm4rec.models.edlae import EDLAE
 from llm4rec.models.gru4rec import GRU4Rec
 from llm4rec.models.ials import IALS
 from llm4rec.models.item_knn import ItemKNN
+from llm4rec.models.lexical import BM25, TFIDF
 from llm4rec.models.lightgcn import LightGCN
 from llm4rec.models.markov import Markov
 from llm4rec.models.popular import Popular
+from llm4rec.models.popular_by_attribute import PopularByAttribute
 from llm4rec.models.repeat_visited import RepeatVisited
 from llm4rec.models.sasrec import SASRec
 from llm4rec.models.slim import SLIM
@@ -46,6 +48,7 @@ class Entry:
 
 CATALOG: dict[str, Entry] = {
     "popular": Entry(Popular, "Popular", "popularity"),
+    "popular-by-attribute": Entry(PopularByAttribute, "Popular by attribute", "popularity"),
     "repeat-visited": Entry(RepeatVisited, "RepeatVisited", "popularity"),
     "item-knn": Entry(ItemKNN, "ItemKNN", "neighbourhood"),
     "ease": Entry(EASE, "EASE", "linear"),
@@ -61,6 +64,8 @@ CATALOG: dict[str, Entry] = {
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text-ease": Entry(TextEASE, "TextEASE", "linear"),
     "peer": Entry(Peer, "Peer", "peer"),
+    "bm25": Entry(BM25, "BM25", "text"),
+    "tf-idf": Entry(TFIDF, "TF-IDF", "text"),
     "text": Entry(TextRetriever, "Text retrieval", "text"),
     "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
     "item-memory": Entry(ItemMemory, "Item memory", "memory"),
