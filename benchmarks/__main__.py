@@ -29,7 +29,9 @@ def main(names: list[str]) -> int:
     for name in names or known:
         sys.stdout.write(f"# {name}\n")
         sys.stdout.flush()
-        done = subprocess.run([sys.executable, str(HERE / f"{name}.py")], stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, stdout=subprocess.PIPE, text=True, check=False
+        )
         sys.stdout.write(done.stdout)
         if done.returncode == 0:
             (HERE / "results" / f"{name}.jsonl").write_text(f"{head}\n{done.stdout}")

@@ -23,7 +23,7 @@ def recbole_figures(
     *,
     minutes: float = 60.0,
 ) -> tuple[dict[str, float], float]:
-    """Return RecBole's figures by its own names (``ndcg@10``, ``itemcoverage@10``), and its evaluator's seconds.
+    """Return RecBole's figures by its own names (``ndcg@10``, ``itemcoverage@10``), and its evaluator's processor seconds.
 
     Args:
         lists: n lists, each with ``max(ks)`` items: RecBole knows no shorter ones.

@@ -27,6 +27,9 @@ class PeerConfig(Config):
     """Parameters of the model and its training under the library's own names; what is absent has the library's default."""
     minutes: float = Field(600.0, gt=0)
     """Training, or answering one batch of questions, is ended as failed after so long."""
+    train_minutes: float | None = Field(None, gt=0)
+    """Training stops after the first epoch (of RecBole: with its validation) that ends later than this, as if it had
+    been the last; absent: by the library's own rules.  RecBole, and the transformers of RecTools."""
     threads: int | None = Field(None, ge=1)
     """Of the library's numerical code; absent: what it chooses."""
 
@@ -164,5 +167,5 @@ class Peer(ScoringComponent[PeerConfig]):
     def _job(self, what: str) -> dict[str, Any]:
         return {
             "do": what, "model": self.config.model, "params": self.config.params, "seed": self.seed_,
-            "n_users": len(self.counts_), "n_items": self.n_items_,
+            "n_users": len(self.counts_), "n_items": self.n_items_, "train_minutes": self.config.train_minutes,
         }  # fmt: skip

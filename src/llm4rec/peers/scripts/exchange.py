@@ -13,7 +13,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,41 @@ import numpy as np
 Job = Mapping[str, Any]
 #: ``users`` int[n], ``offsets`` int[n + 1] and ``history`` int[m] -> float32[n, n_items].
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class Clock:
+    """Times epochs and validations, and says when training has taken as long as it may."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds: list[float] = []
+        self.processor: list[float] = []
+        self.curve: list[dict[str, float]] = []
+        self._begun, self._minutes = time.perf_counter(), minutes
+
+    @contextmanager
+    def epoch(self) -> Iterator[None]:
+        """Time what is done within."""
+        start, spent = time.perf_counter(), time.process_time()
+        yield
+        self.seconds.append(time.perf_counter() - start)
+        self.processor.append(time.process_time() - spent)
+
+    def validated(self, figure: float) -> None:
+        """Note a validation figure of the library's own, after the last epoch."""
+        elapsed = time.perf_counter() - self._begun
+        self.curve.append({"epoch": len(self.seconds), "valid": figure, "elapsed": elapsed})
+
+    @property
+    def over(self) -> bool:
+        """Has training taken as long as it may?"""
+        return self._minutes is not None and time.perf_counter() - self._begun > 60 * self._minutes
+
+    def told(self) -> dict[str, Any]:
+        """Return what is told of the training."""
+        return {
+            "epochs": len(self.seconds), "epoch_seconds": self.seconds, "epoch_processor_seconds": self.processor,
+            "curve": self.curve,
+        }  # fmt: skip
 
 
 def serve(

@@ -13,13 +13,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # RecBole's checkpoint holds its config; it never leaves this process
 
 import numpy as np
 import torch
-from exchange import Job, Scorer, events, offsets, padded, read_state, serve, write_state
+from exchange import Clock, Job, Scorer, events, offsets, padded, read_state, serve, write_state
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.data.interaction import Interaction
@@ -37,6 +38,10 @@ _OURS = {
 }  # fmt: skip
 #: Items scored at once by models that score pairs only.
 _PAIRS = 1 << 18
+
+
+class _EnoughError(Exception):
+    """Training has taken as long as it may."""
 
 
 def _config(job: Job) -> Config:
@@ -128,21 +133,21 @@ def fit(job: Job) -> dict[str, Any]:
     """Train; leave the best weights in the state, and return what is told of the training."""
     config, train, valid, model, has_valid = _prepare(job)
     trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
-    seconds: list[float] = []
-    curve: list[dict[str, float]] = []
-    begun, epoch = time.perf_counter(), trainer._train_epoch
+    clock = Clock(job["train_minutes"])
+    epoch = trainer._train_epoch
 
     def timed(*args: Any, **kwargs: Any) -> Any:
-        clock = time.perf_counter()
-        result = epoch(*args, **kwargs)
-        seconds.append(time.perf_counter() - clock)
-        return result
+        with clock.epoch():
+            return epoch(*args, **kwargs)
 
     def told(number: int, score: float) -> None:
-        curve.append({"epoch": number + 1, "valid": float(score), "elapsed": time.perf_counter() - begun})
+        clock.validated(float(score))
+        if clock.over:
+            raise _EnoughError  # the best weights so far are saved
 
     trainer._train_epoch = timed
-    trainer.fit(train, valid if has_valid else None, verbose=False, saved=has_valid, callback_fn=told)
+    with suppress(_EnoughError):
+        trainer.fit(train, valid if has_valid else None, verbose=False, saved=has_valid, callback_fn=told)
     if has_valid and os.path.exists(trainer.saved_model_file):
         best = torch.load(trainer.saved_model_file, map_location="cpu", weights_only=False)
         weights, other = best["state_dict"], best["other_parameter"] or {}
@@ -156,7 +161,7 @@ def fit(job: Job) -> dict[str, Any]:
     }
     write_state({f"weight:{k}": v for k, v in weights.items()} | others)
     by = "user" if config["MODEL_TYPE"] in _BY_USER else "history"
-    return {"by": by, "epochs": len(seconds), "epoch_seconds": seconds, "curve": curve}
+    return {"by": by, **clock.told()}
 
 
 def load(job: Job) -> Scorer:
@@ -207,7 +212,7 @@ def _by_pairs(model: Any, asked: Interaction, n: int) -> torch.Tensor:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Return the figures of RecBole's own evaluator for the lists of ``lists.npz``, and its seconds.
+    """Return the figures of RecBole's own evaluator for the lists of ``lists.npz``, and its processor seconds.
 
     It gets what its collector hands it: the items of each list under its ids (ours and 1), where
     they are true, the number of true items, the size of its catalogue (ours and the pad), and the
@@ -227,10 +232,22 @@ def measure(job: Job) -> dict[str, Any]:
     struct.set("rec.topk", torch.from_numpy(np.concatenate([found, np.diff(truth_at)[:, None]], axis=1).astype(np.int32)))
     struct.set("data.num_items", len(counts) + 1)
     struct.set("data.count_items", Counter({i + 1: int(n) for i, n in enumerate(counts.tolist()) if n}))
-    begun = time.perf_counter()
+    begun = time.process_time()
     figures = Evaluator(config).evaluate(struct)
-    return {"seconds": time.perf_counter() - begun, "figures": {name: float(value) for name, value in figures.items()}}
+    return {"seconds": time.process_time() - begun, "figures": {name: float(value) for name, value in figures.items()}}
+
+
+def read(job: Job) -> dict[str, Any]:
+    """Return the seconds in which RecBole reads an atomic file of events, and the events that pass its filters."""
+    fields = {"inter": ["user_id", "item_id", "rating", "timestamp"]}
+    params = {"data_path": job["folder"], "load_col": fields, "user_inter_num_interval": job["users"],
+              "item_inter_num_interval": job["items"], "checkpoint_dir": "saved"}  # fmt: skip
+    config = Config(model="Pop", dataset=job["name"], config_dict=params)
+    begun, spent = time.perf_counter(), time.process_time()
+    dataset = create_dataset(config)
+    seconds, processor = time.perf_counter() - begun, time.process_time() - spent
+    return {"seconds": seconds, "processor_seconds": processor, "events": len(dataset)}
 
 
 if __name__ == "__main__":
-    serve(fit, load, measure=measure)
+    serve(fit, load, measure=measure, read=read)

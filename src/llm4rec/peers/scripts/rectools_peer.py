@@ -9,13 +9,12 @@ epoch; training ends after so many without a better one, and the best weights ar
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from exchange import Job, Scorer, events, read_state, serve, write_state
+from exchange import Clock, Job, Scorer, events, read_state, serve, write_state
 from rectools import Columns, models
 from rectools.dataset import Dataset
 from rectools.models.base import ModelBase
@@ -70,16 +69,15 @@ def fit(job: Job) -> dict[str, Any]:
     name, model, patience = _model(job)
     if name in _TRANSFORMERS:
         return _fit_transformer(job, model, patience)
-    begun = time.perf_counter()
-    with threadpool_limits(1, "blas"):  # as implicit asks for
+    clock = Clock(None)
+    with clock.epoch(), threadpool_limits(1, "blas"):  # as implicit asks for
         model.fit(Dataset.construct(_training()))
-    told = {"by": "user", "epochs": 1, "epoch_seconds": [time.perf_counter() - begun], "curve": []}
     if hasattr(model, "get_vectors"):
         users, items = model.get_vectors()
         write_state({"users": users, "items": items})
     else:
         write_state({})
-    return told
+    return {"by": "user", **clock.told()}
 
 
 def load(job: Job) -> Scorer:
@@ -123,17 +121,17 @@ def _fit_transformer(job: Job, model: Any, patience: int | None) -> dict[str, An
         table = pd.concat([table, _validation(table)], ignore_index=True)
         # Rows keep their order, so the validation items are those behind the training part.
         model.data_preparator.get_val_mask_func = lambda rows: np.arange(len(rows)) >= n_train
-    watch = _watch(patience)
+    watch = _watch(patience, Clock(job["train_minutes"]))
     model._trainer = lightning.Trainer(
-        max_epochs=model.epochs, deterministic=model.deterministic, enable_progress_bar=False, enable_model_summary=False,
-        logger=False, enable_checkpointing=False, devices=1, callbacks=[watch],
+        max_epochs=model.epochs, min_epochs=1, deterministic=model.deterministic, enable_progress_bar=False,
+        enable_model_summary=False, logger=False, enable_checkpointing=False, devices=1, callbacks=[watch],
     )  # fmt: skip
     model.fit(Dataset.construct(table))
     watch = next(c for c in model.fit_trainer.callbacks if isinstance(c, type(watch)))  # RecTools trains with a copy
     weights = watch.best or model.torch_model.state_dict()
     items = np.asarray(model.data_preparator.item_id_map.external_ids[model.data_preparator.n_item_extra_tokens :])
     write_state({f"weight:{k}": v for k, v in weights.items()} | {"items": items.astype(np.int64)})
-    return {"by": "history", "epochs": len(watch.seconds), "epoch_seconds": watch.seconds, "curve": watch.curve}
+    return {"by": "history", **watch.clock.told()}
 
 
 def _validation(train: pd.DataFrame) -> pd.DataFrame:
@@ -149,26 +147,29 @@ def _validation(train: pd.DataFrame) -> pd.DataFrame:
     return _table(valid["users"][known], valid["truth"][first][known], np.full(int(known.sum()), last))
 
 
-def _watch(patience: int | None) -> Any:
+def _watch(patience: int | None, clock: Clock) -> Any:
     """Return a callback that times epochs and, with patience, validates, stops and keeps the best weights."""
     import torch
     from pytorch_lightning.callbacks import Callback
 
     class Watch(Callback):
         def __init__(self) -> None:
-            self.seconds: list[float] = []
-            self.curve: list[dict[str, float]] = []
+            self.clock = clock
+            self.epoch: Any = None  # RecTools trains with a copy of this, and one under way could not be copied
             self.hits: list[torch.Tensor] = []
             self.best: dict[str, torch.Tensor] | None = None
-            self.highest, self.waited, self.begun, self.start = -1.0, 0, 0.0, 0.0
+            self.highest, self.waited = -1.0, 0
 
         def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-            self.start = time.perf_counter()
-            self.begun = self.begun or self.start
+            self.epoch = self.clock.epoch()
+            self.epoch.__enter__()
 
         def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, number: int) -> None:
             if number + 1 == trainer.num_training_batches:  # before the validation, which Lightning counts to the epoch
-                self.seconds.append(time.perf_counter() - self.start)
+                self.epoch.__exit__(None, None, None)
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            trainer.should_stop = trainer.should_stop or self.clock.over
 
         def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, number: int) -> None:
             if trainer.sanity_checking or patience is None:
@@ -185,8 +186,7 @@ def _watch(patience: int | None) -> Any:
                 return
             recall = float(torch.cat(self.hits).mean())
             self.hits.clear()
-            elapsed = time.perf_counter() - self.begun
-            self.curve.append({"epoch": trainer.current_epoch + 1, "valid": recall, "elapsed": elapsed})
+            self.clock.validated(recall)
             if recall > self.highest:
                 self.highest, self.waited = recall, 0
                 self.best = {k: v.detach().cpu().clone() for k, v in module.torch_model.state_dict().items()}
