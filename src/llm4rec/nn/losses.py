@@ -97,7 +97,7 @@ def linear_cross_entropy(states: Tensor, items: Tensor, targets: Tensor, smoothi
 
     The gradients are made in the forward pass, from logits that are still in the cache and never all
     held: memory is that of the two gradients and 6 MiB (32 rows of logits, if those are more).  On a processor
-    this takes a fifth to a quarter of the time of the plain way.  Products round as
+    this takes about a quarter of the time of the plain way.  Products round as
     :func:`llm4rec.nn.train.reduced_precision` lets them; exponentials and sums do not.  A gradient of
     the gradient does not exist.
 
