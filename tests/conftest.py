@@ -128,6 +128,15 @@ def ml100k_split(asset: Callable[[str], Path]) -> Split:
 
 
 @pytest.fixture(scope="session")
+def ml100k_ratings(asset: Callable[[str], Path]) -> Split:
+    """MovieLens-100K, users and items with at least five events, each user's last tenth for the test."""
+    asset("ml-100k")
+    from llm4rec.data import DataConfig, SplitConfig, load, make_split
+
+    return make_split(load(DataConfig(set="ml-100k", user_core=5, item_core=5)), SplitConfig(kind="ratio"))
+
+
+@pytest.fixture(scope="session")
 def ml100k_whole_split(asset: Callable[[str], Path]) -> Split:
     """MovieLens-100K with its whole catalogue (943 users, 1,682 items), leave-one-out."""
     asset("ml-100k")

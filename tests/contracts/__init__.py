@@ -16,11 +16,12 @@ from tests.contracts.augmenter import AugmenterContract
 from tests.contracts.component import ComponentContract
 from tests.contracts.evaluation import mean_metric, recall
 from tests.contracts.explainer import ExplainerContract
+from tests.contracts.predictor import PredictorContract, area, rmse
 from tests.contracts.ranker import RankerContract
 from tests.contracts.retriever import RetrieverContract
 from tests.contracts.scoring import ScoringContract
 
 __all__ = [
-    "AugmenterContract", "ComponentContract", "ExplainerContract", "RankerContract", "RetrieverContract", "ScoringContract",
-    "assert_same_lists", "mean_metric", "recall",
+    "AugmenterContract", "ComponentContract", "ExplainerContract", "PredictorContract", "RankerContract", "RetrieverContract",
+    "ScoringContract", "area", "assert_same_lists", "mean_metric", "recall", "rmse",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked
 from llm4rec.experiment.tune import Tuned
 from llm4rec.llm import Estimate
-from llm4rec.metrics import cases_needed
+from llm4rec.metrics import LOWER, cases_needed
 
 if TYPE_CHECKING:  # the audit loads every library that a system may need
     from llm4rec.experiment.audit.audit import Audit
@@ -100,7 +100,8 @@ def _leaderboard(
     console: Console, title: str, metrics: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any], primary: str
 ) -> None:
     k = primary.partition("@")[2]
-    shown = [m for m in dict.fromkeys((primary, f"recall@{k}", "recall@100")) if all(m in v for v in metrics.values())]
+    wanted = (primary, f"recall@{k}", "recall@100") if k else (primary, *next(iter(metrics.values())))
+    shown = [m for m in dict.fromkeys(wanted) if all(m in v for v in metrics.values())]
     asks = any(summary[n]["uses_llm"] for n in metrics)
     table = _table(title=Text(title, "bold"), title_justify="left")
     table.add_column("system", overflow="fold")
@@ -110,7 +111,8 @@ def _leaderboard(
             table.add_column("95 % interval", no_wrap=True)
     for column in ("fit s", "ms/query", *(("LLM tokens",) if asks else ())):
         table.add_column(column, justify="right", no_wrap=True)
-    for name in sorted(metrics, key=lambda n: -metrics[n][primary]["mean"]):
+    sign = 1 if primary in LOWER else -1
+    for name in sorted(metrics, key=lambda n: sign * metrics[n][primary]["mean"]):
         system, cells = summary[name], []
         for metric in shown:
             value = metrics[name][metric]
@@ -127,7 +129,9 @@ def _leaderboard(
     console.print(table)
 
 
-def _decimal(value: float) -> str:
+def _decimal(value: float | None) -> str:
+    if value is None:  # such as the AUC of questions of one class
+        return "none"
     return f"{value:.4f}".removeprefix("0")
 
 

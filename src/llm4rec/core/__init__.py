@@ -8,6 +8,7 @@ from llm4rec.core.component import (
     Explainer,
     Explanation,
     FilePath,
+    Predictor,
     Ranker,
     Resources,
     Retriever,
@@ -35,7 +36,7 @@ from llm4rec.core.vocabulary import Vocabulary
 __all__ = [
     "AssetError", "Augmenter", "BudgetError", "Cases", "Choice", "Claim", "Clock", "Component", "Config", "DataError",
     "Dataset", "Exchange", "Explainer", "Explanation", "FilePath", "Histories", "LLM4RecError", "Lists",
-    "Mask", "ModelError", "NotFittedError", "Note", "Queries", "Ragged", "Ranker", "Resources",
+    "Mask", "ModelError", "NotFittedError", "Note", "Predictor", "Queries", "Ragged", "Ranker", "Resources",
     "Retriever", "RunError", "Scorer", "ScoringComponent", "Space", "SpecError", "Split", "Training", "Trial",
     "Uniform", "Vocabulary", "Whole",
     "did_you_mean",

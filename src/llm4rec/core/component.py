@@ -178,6 +178,18 @@ class Ranker(Protocol):
         """Return each candidate list in a new order; what is left out is told in the notes."""
 
 
+@runtime_checkable
+class Predictor(Protocol):
+    """Says what a user will think of an item."""
+
+    def predict(self, queries: Queries, items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return float32[n] for ``items`` int32[n], one a query: the value to be expected, before the item is met.
+
+        In the unit of the events' values: a rating, or, where values are 0 and 1, the chance of 1 (a
+        click), which lies in [0, 1].
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A checkable statement within an explanation.

@@ -110,12 +110,15 @@ class Cases:
             history, which a rule may have cut or filtered).
         candidates: the items to be ranked, for candidate protocols and impressions; None for
             full ranking.
+        values: float32[m] in step with ``truth.values``, what the user gave each true item (a rating, a
+            count), or None.
     """
 
     queries: Queries
     truth: Ragged
     seen: Ragged
     candidates: Ragged | None = None
+    values: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         for part in (self.truth, self.seen, self.candidates):
@@ -123,6 +126,8 @@ class Cases:
                 raise ValueError(f"{len(part)} rows for {len(self.queries)} queries")
         if (self.truth.lengths == 0).any():
             raise ValueError("a case without truth")
+        if self.values is not None and len(self.values) != len(self.truth.values):
+            raise ValueError(f"{len(self.values)} values for {len(self.truth.values)} true items")
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -131,7 +136,14 @@ class Cases:
         """Return the given cases, in the given order."""
         rows = np.asarray(rows)
         candidates = None if self.candidates is None else self.candidates.take(rows)
-        return Cases(self.queries.take(rows), self.truth.take(rows), self.seen.take(rows), candidates)
+        values = None if self.values is None else self.values[self.truth.positions(rows)]
+        return Cases(self.queries.take(rows), self.truth.take(rows), self.seen.take(rows), candidates, values)
+
+    def single(self) -> Cases:
+        """Return one case for each true item, with the query of its case: the questions of a prediction."""
+        cases = self.take(self.truth.rows)
+        one = Ragged.from_lengths(np.ones(len(cases), dtype=np.int64), self.truth.values)
+        return Cases(cases.queries, one, cases.seen, cases.candidates, self.values)
 
     def exclude(self, mask: Mask) -> Ragged:
         """Return the items that no list may show under the masking rule."""
@@ -163,7 +175,7 @@ class Split:
         valid: for early stopping and the choice of parameters.
         test: for figures.
         rules: how the split was made, with counts, as JSON values; part of every result.
-        fingerprint: hash of the training events and of both sets of cases.
+        fingerprint: hash of the training events and of both sets of cases, with their values.
     """
 
     train: Dataset

@@ -352,7 +352,7 @@ def _cases(
         "users_without_history": int(short.sum()),
         "tied_cases": int(tied.sum()),
     }
-    return Cases(queries, truths, seen), counts
+    return Cases(queries, truths, seen, values=events.value[kept]), counts
 
 
 def _ranges(start: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -368,6 +368,7 @@ def _fingerprint(train: Dataset, *asked: Cases) -> str:
         arrays: list[NDArray[Any]] = [queries.users, queries.times]
         for ragged in (queries.history, cases.truth, cases.seen):
             arrays += [ragged.offsets, ragged.values]
+        arrays += [] if cases.values is None else [cases.values]
         for array in arrays:
             digest.update(f"{array.dtype.str}{len(array)}".encode())
             digest.update(np.ascontiguousarray(array).data)

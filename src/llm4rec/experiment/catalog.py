@@ -11,6 +11,7 @@ from typing import Any
 
 from llm4rec.core import Component
 from llm4rec.models.als import ALS
+from llm4rec.models.bias import Bias
 from llm4rec.models.bpr import BPR
 from llm4rec.models.ease import EASE
 from llm4rec.models.edlae import EDLAE
@@ -63,6 +64,7 @@ CATALOG: dict[str, Entry] = {
     "gru4rec": Entry(GRU4Rec, "GRU4Rec", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text-ease": Entry(TextEASE, "TextEASE", "linear"),
+    "bias": Entry(Bias, "Biases", "prediction"),
     "peer": Entry(Peer, "Peer", "peer"),
     "bm25": Entry(BM25, "BM25", "text"),
     "tf-idf": Entry(TFIDF, "TF-IDF", "text"),

@@ -16,7 +16,7 @@ from llm4rec.core.columns import CASE, METRIC, SLICES, SYSTEM, VALUE
 from llm4rec.experiment.differences import below
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.spec import read_spec
-from llm4rec.metrics import bootstrap_interval, holm, paired_test
+from llm4rec.metrics import LOWER, PER_CASE, bootstrap_interval, holm, paired_test
 
 _SEED = 0
 #: From the names that a command line takes to those of ``slice_cases``.
@@ -71,7 +71,8 @@ def compare(
 
     Args:
         runs: finished run directories of one split and one protocol.
-        metric: such as ``ndcg@10``; by default the first run's primary one.
+        metric: such as ``ndcg@10``; by default the first run's primary one.  Of a task that predicts it is
+            one that is kept per case, such as ``squared_error`` (which stands for ``rmse``).
         against: the reference, ``SYSTEM`` or ``RUN/SYSTEM``; by default the best that is no control.
         full: leave out systems that ran on a sample, so that the others are compared on all cases.
         slice_of: only the cases of a slice: ``head``, ``tail``, ``cold``, ``short`` or ``long`` (history).
@@ -88,6 +89,8 @@ def compare(
             what = f"has another {' and '.join(other)} than {directories[0].path}"
             raise RunError(what, where=str(directory.path), todo="compare runs of one split and protocol")
     metric = metric or read_spec(directories[0] / "spec.toml").experiment.primary
+    sign = 1 if metric in LOWER or metric in PER_CASE.values() else -1
+    metric = PER_CASE.get(metric, metric)
     values: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
     facts: dict[tuple[str, str], Mapping[str, Any]] = {}
     for name, directory in zip(names, directories, strict=True):
@@ -111,7 +114,7 @@ def compare(
         what = "the systems share fewer than two cases" + ("" if slice_of is None else f" of the slice {slice_of!r}")
         raise RunError(what, todo="compare runs with the same sample" if slice_of is None else "look at all cases")
     on = {key: of[np.searchsorted(cases, shared)] for key, (cases, of) in values.items()}
-    order = sorted(on, key=lambda key: -on[key].mean())
+    order = sorted(on, key=lambda key: sign * on[key].mean())
     reference = _reference(order, facts, against)
     others = [key for key in order if key != reference]
     tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}

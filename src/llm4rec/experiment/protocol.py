@@ -39,6 +39,9 @@ class Question:
         """
         candidates, seed = spec.protocol.candidates, spec.experiment.seeds[0]
         exclude = cases.exclude(spec.protocol.mask)
+        if spec.protocol.task != "ranking":
+            cases = cases.single()
+            exclude = Ragged.empty(len(cases))  # the item is given, so there is nothing to mask
         if candidates is not None:
             rng = np.random.default_rng(seed)
             proposed = []
@@ -49,7 +52,7 @@ class Question:
                     found = retriever(source).retrieve(cases.queries, candidates.size, exclude=exclude)
                     proposed.append(found.items)
             chosen = take_turns(proposed, candidates.size, cases.truth if candidates.inject else None, n_items)
-            cases = Cases(cases.queries, cases.truth, cases.seen, chosen)
+            cases = Cases(cases.queries, cases.truth, cases.seen, chosen, cases.values)
             exclude = complement(chosen, n_items)
         size = min(spec.experiment.sample, len(cases))
         sample = np.sort(np.random.default_rng(seed).choice(len(cases), size, replace=False))

@@ -71,6 +71,9 @@ def recommend(
     """
     directory = RunDirectory(run)
     summary, spec = directory.read_json("summary.json"), read_spec(directory / "spec.toml")
+    if spec.protocol.task != "ranking":
+        todo = "run a specification whose protocol.task is 'ranking'"
+        raise RunError("its systems predict values and recommend no lists", where=str(run), todo=todo)
     dataset = directory.read_dataset()
     primary = spec.experiment.primary
     if system is None:

@@ -29,6 +29,7 @@ from llm4rec.experiment.report_explanations import additions
 from llm4rec.experiment.report_explanations import columns as explanation_columns
 from llm4rec.experiment.report_files import FINE, entries, figures, mapping, number, numbers, read_json, read_toml, tested
 from llm4rec.experiment.report_findings import ALPHA, findings
+from llm4rec.experiment.report_predictions import predictions
 from llm4rec.experiment.report_rankers import diagnoses
 from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
 
@@ -51,6 +52,11 @@ def write_report(run: Path) -> Path:
     if not summary:
         raise RunError("holds no system", where=str(run / "summary.json"), todo="run the experiment again")
     systems = [_system(run, name, row, spec, environment) for name, row in summary.items()]
+    if str(mapping(spec.get("protocol")).get("task") or "ranking") != "ranking":
+        view = predictions(run, spec, spec_text, environment, summary, systems)
+        facts = _facts(environment, max(int(s["cases"] or 0) for s in systems))
+        page = _render("prediction.html.j2", view | {"facts": facts, "everything": flat(environment)})
+        return _written(run / "report.html", page)
     order = {s["name"]: [stage["stage"] for stage in s["stages"]] for s in systems}
     embedded = embed_cases(run, order, _sample(run, [s["name"] for s in systems if s["sampled"]]))
     explained = [s for s in systems if s["explanation"]]
@@ -73,7 +79,7 @@ def write_report(run: Path) -> Path:
         "contamination": known,
         **embedded,
     }
-    page = _render({
+    page = _render("page.html.j2", {
         "data": data,
         "spec": spec,
         "spec_text": spec_text,
@@ -89,7 +95,10 @@ def write_report(run: Path) -> Path:
         "definitions": [(METRIC_NAMES[name], text) for name, text in DEFINITIONS.items()],
         "run_name": run.resolve().name,
     })  # fmt: skip
-    out = run / "report.html"
+    return _written(run / "report.html", page)
+
+
+def _written(out: Path, page: str) -> Path:
     part = out.with_suffix(".html.part")
     try:
         part.write_bytes(page.encode("utf-8", errors="replace"))
@@ -267,13 +276,13 @@ def embeddable(value: Any) -> Markup:
     return Markup(text)
 
 
-def _render(view: Mapping[str, Any]) -> str:
+def _render(template: str, view: Mapping[str, Any]) -> str:
     script = "\n".join(['"use strict";', "(() => {", *map(_asset, SCRIPTS), "})();"])
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
         loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"named": named, "embeddable": embeddable}
-    return environment.get_template("page.html.j2").render(
+    return environment.get_template(template).render(
         **view, script=Markup(script), digest=digest, style=Markup(_asset("page.css"))
     )

@@ -7,6 +7,7 @@ from typing import Final
 
 METRIC_NAMES: Final[Mapping[str, str]] = {
     "ndcg": "nDCG", "recall": "Recall", "hit": "Hit", "mrr": "MRR", "map": "MAP", "precision": "Precision",
+    "rmse": "RMSE", "mae": "MAE", "auc": "AUC", "logloss": "LogLoss", "gauc": "GAUC", "squared_error": "squared error",
     "coverage": "Coverage", "gini": "Gini", "novelty": "Novelty", "diversity": "Diversity", "popularity": "Popularity",
 }  # fmt: skip
 
@@ -22,6 +23,15 @@ DEFINITIONS: Final[Mapping[str, str]] = {
     "novelty": "Mean self-information of the shown items, -log2 of their share of training events, in bits.",
     "diversity": "One less the mean cosine of the pairs of items within a list, over their attributes (genres, tags).",
     "popularity": "Mean popularity percentile of the shown items, 0 to 1; .5 for a random list. High means popularity bias.",
+}
+
+#: The metrics of the tasks that predict.
+PREDICTED: Final[Mapping[str, str]] = {
+    "rmse": "Root of the mean squared difference between what was predicted and the value.",
+    "mae": "Mean absolute difference between what was predicted and the value.",
+    "auc": "Chance that a positive question was given more than a negative one, ties counted half; .5 for chance.",
+    "gauc": "Each user’s own AUC, weighted by the user’s questions; users with one class only are left out.",
+    "logloss": "Mean of −ln p for a click and −ln(1 − p) for none, p within 1e-7 of 0 and 1.",
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from llm4rec.core import Dataset, Split
+from llm4rec.core import Cases, Dataset, Ragged, Split
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
@@ -22,6 +23,7 @@ from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
 from llm4rec.experiment.plan import Plan, as_published, digest, key_of, ranks_with_llm
+from llm4rec.experiment.predict import cases_with_values, predict, prepare, summarise_predictions
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
@@ -38,7 +40,7 @@ from llm4rec.experiment.tables import (
     results_table,
 )
 from llm4rec.llm import Mode, Tally
-from llm4rec.metrics import check_invariants, evaluate
+from llm4rec.metrics import check_invariants, errors, evaluate
 from llm4rec.pipeline import Pipeline, Trace
 from llm4rec.prompted.contamination import probe_contamination
 
@@ -67,7 +69,7 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
         started = time.time()
         tell("data: reading and splitting ...")
         dataset = load(spec.data)
-        split = make_split(dataset, spec.split)
+        split = prepare(make_split(dataset, spec.split), spec.protocol)
         tell(f"data: {dataset!r}, {len(split.test)} test cases")
         resources = RunResources(spec.llm, spec.encoder, directory.store, mode, spec.budget)
         try:
@@ -90,6 +92,11 @@ class _Runner:
         """What every system is asked; systems that propose candidates are fitted for it."""
         seed, split = self.spec.experiment.seeds[0], self.plan.split
         return Question.of(self.spec, split.test, split.train.n_items, lambda name: self._component(name, seed)[0])
+
+    @property
+    def predicts(self) -> bool:
+        """Is each case one item whose value is asked for?"""
+        return self.spec.protocol.task != "ranking"
 
     def run(self, dataset: Dataset, started: float) -> Path:
         """Do what is not yet done."""
@@ -132,16 +139,10 @@ class _Runner:
         rows = self.question.rows(self.plan.is_sampled(name))
         cases, exclude = self.question.cases.take(rows), self.question.exclude.take(rows)
         self.tell(f"{label}: serving {len(rows)} cases ...")
-        clock, depth = time.perf_counter(), self.spec.experiment.depth
-        if isinstance(component, Pipeline):
-            trace = component.run(cases.queries, depth, exclude=exclude)
-        else:
-            lists = component.retrieve(cases.queries, depth, exclude=exclude)
-            trace = Trace.of(name, lists, time.perf_counter() - clock, exclude=exclude)
+        clock = time.perf_counter()
+        trace = self._serve(name, component, cases, exclude)
         serve_seconds = time.perf_counter() - clock
-        trace.lists.check(self.plan.split.train.n_items, exclude=exclude)
-        results = evaluate(trace.lists, cases.truth, self.spec.experiment.names)
-        check_invariants(results)
+        results = self._measure(trace, cases, exclude)
         clock, explained, judged = time.perf_counter(), rows[:0], None
         if isinstance(component, Pipeline) and component.explainer is not None:
             explained = self.question.sample[: self.spec.experiment.explain]  # the same cases for every explainer
@@ -184,9 +185,29 @@ class _Runner:
             "facts": component.facts() if isinstance(component, Pipeline) else {},
         }
         self._write_part(name, seed, part, tables)
-        primary = self.spec.experiment.primary
+        primary = next(iter(results)) if self.predicts else self.spec.experiment.primary
         served = f"served {len(rows)} cases in {serve_seconds:.1f} s"
         self.tell(f"{label}: {primary} {results[primary].mean():.4f}, fit {fit_seconds:.1f} s, {served}")
+
+    def _serve(self, name: str, component: Any, cases: Cases, exclude: Ragged) -> Trace:
+        """Ask a fitted component or pipeline for the cases."""
+        if self.predicts:
+            return predict(component, cases)
+        clock, depth = time.perf_counter(), self.spec.experiment.depth
+        if isinstance(component, Pipeline):
+            return component.run(cases.queries, depth, exclude=exclude)
+        lists = component.retrieve(cases.queries, depth, exclude=exclude)
+        return Trace.of(name, lists, time.perf_counter() - clock, exclude=exclude)
+
+    def _measure(self, trace: Trace, cases: Cases, exclude: Ragged) -> dict[str, NDArray[np.float64]]:
+        """Return what is kept of the answer for each case, float64[n] by name."""
+        if self.predicts:
+            values: Any = cases.values
+            return errors(trace.lists.scores[:, 0], values, clicks=self.spec.protocol.task == "click")
+        trace.lists.check(self.plan.split.train.n_items, exclude=exclude)
+        results = evaluate(trace.lists, cases.truth, self.spec.experiment.names)
+        check_invariants(results)
+        return results
 
     def _cost(self, before: Mapping[str, Tally]) -> dict[str, Any]:
         """Return what the models have been asked since, by name: the tally, the money it took, what it is worth."""
@@ -250,6 +271,8 @@ class _Runner:
         self.directory.write_text("spec.toml", self.spec.dump())
         self.directory.write_dataset(dataset)
         cases = cases_table(self.question.cases, self.plan.split.train, self.question.sample)
+        if self.predicts:
+            cases = cases_with_values(cases, self.question.cases)
         self.directory.write_table("cases.parquet", cases)
         self.directory.write_table("catalog.parquet", catalog_table(self.plan.split.train))
 
@@ -261,7 +284,8 @@ class _Runner:
             pieces = [pl.read_parquet(self.directory.part(*p) / f"{table}.parquet") for p in parts]
             self.directory.write_table(f"{table}.parquet", pl.concat(pieces))
         facts = {p: json.loads((self.directory.part(*p) / "part.json").read_text()) for p in parts}
-        summary = summarise(self.spec, self.directory, self.plan.split, self.question, facts)
+        summary_of = summarise_predictions if self.predicts else summarise
+        summary = summary_of(self.spec, self.directory, self.plan.split, self.question, facts)
         self.directory.write_json("summary.json", summary)
         environment = describe_environment(self.spec, self.plan.split, self.resources, started)
         self.directory.write_json("environment.json", environment)

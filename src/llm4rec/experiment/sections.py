@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llm4rec.core import Config, Mask, SpecError
-from llm4rec.metrics import ACCURACY, parse_metric
+from llm4rec.metrics import ACCURACY, PREDICTION, parse_metric
 from llm4rec.prompted.excerpts import ContaminationConfig
 
 #: A source of candidates that is no system.
 RANDOM = "random"
 #: The longest lists and the largest seed that every part can hold.
 _LONGEST, _LARGEST_SEED = 10_000, 2**31 - 1
+
+#: What is asked of the systems: lists, the rating of a given item, or the chance that it is clicked.
+Task = Literal["ranking", "rating", "click"]
+#: Predicting task -> its metrics, the first of which is primary unless the specification says otherwise.
+PREDICTED: Final[dict[str, tuple[str, ...]]] = {
+    "rating": ("rmse", "mae", "auc", "gauc"),
+    "click": ("logloss", "auc", "gauc", "rmse", "mae"),
+}
 
 
 class Experiment(Config):
@@ -26,11 +34,12 @@ class Experiment(Config):
     seeds: tuple[int, ...] = Field((1,), min_length=1)
     """Each system whose fit depends on chance is run once for each seed."""
     metrics: tuple[str, ...] = ("recall", "hit", "ndcg", "mrr", "map", "precision")
-    """Accuracy metrics."""
+    """Accuracy metrics; of a task that predicts, all that it has."""
     ks: tuple[int, ...] = Field((5, 10, 20, 50, 100), min_length=1)
-    """Cut-offs of every metric; lists are as long as the largest."""
+    """Cut-offs of every metric of lists, which are as long as the largest."""
     primary: str = "ndcg@10"
-    """The metric that orders the leaderboard and that systems are tested on."""
+    """The metric that orders the leaderboard and that systems are tested on; ``rmse`` for the task
+    ``rating`` and ``logloss`` for ``click`` unless it is given."""
     sample: int = Field(200, ge=2)
     """Test cases, drawn by seed, on which systems with a language model in them run."""
     explain: int = Field(20, ge=0)
@@ -63,6 +72,8 @@ class Experiment(Config):
     @field_validator("metrics", "primary")
     @classmethod
     def _measured(cls, value: Any, info: ValidationInfo) -> Any:
+        if set([value] if info.field_name == "primary" else value) <= set(PREDICTION):
+            return value  # whether they fit the task is seen with the whole specification
         try:
             cutoffs = [parse_metric(f"{m}@1", ACCURACY) for m in value] if info.field_name == "metrics" else [
                 parse_metric(value, ACCURACY)
@@ -76,6 +87,8 @@ class Experiment(Config):
     @property
     def names(self) -> list[str]:
         """All metrics at all cut-offs, the primary one among them."""
+        if self.primary in PREDICTION:
+            return list(self.metrics)
         names = [f"{m}@{k}" for m in self.metrics for k in sorted(self.ks)]
         return names if self.primary in names else [*names, self.primary]
 
@@ -118,15 +131,36 @@ class CandidateProtocol(Config):
 class Protocol(Config):
     """``[protocol]``: the rules that are the same for every system."""
 
+    task: Task = "ranking"
+    """``ranking``: lists of items.  ``rating`` and ``click``: each held-out event is a question, what value
+    the user will give the item, or with what chance it is a click (docs/prediction.md)."""
+    threshold: float | None = None
+    """``click``: the value from which on an event is a click; none if the values are 0 and 1 already.
+    ``rating``: likewise of what AUC and GAUC count as liked; without it these are left out."""
     mask: Mask = "seen"
     """What may not be recommended: all that the user is known to have touched (``seen``), only
     what the query's history shows (``history``), or nothing (``none``)."""
     candidates: CandidateProtocol | None = None
     """Rank fixed candidate sets instead of the whole catalogue."""
 
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        if self.task != "ranking" and self.candidates is not None:
+            raise ValueError(f"the task {self.task!r} asks about single items: leave out the candidates")
+        if self.task == "ranking" and self.threshold is not None:
+            raise ValueError("a threshold belongs to the tasks 'rating' and 'click'")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a predicting task is measured by, the default of the primary metric first."""
+        return tuple(m for m in PREDICTED[self.task] if self.task == "click" or self.threshold is not None or "auc" not in m)
+
     @property
     def title(self) -> str:
         """The protocol's name in tables."""
+        if self.task != "ranking":
+            return f"{self.task} prediction" + (f", threshold {self.threshold:g}" if self.threshold is not None else "")
         if self.candidates is None:
             return f"full ranking, mask: {self.mask}"
         size, sources = self.candidates.size, self.candidates.sources

@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, ValidationError
 from llm4rec.core import Config, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
-from llm4rec.experiment.sections import RANDOM, Contamination, Experiment, Protocol, Tune
+from llm4rec.experiment.sections import PREDICTED, RANDOM, Contamination, Experiment, Protocol, Tune
 from llm4rec.features.encoders import EncoderConfig
 from llm4rec.llm import BudgetConfig, LLMConfig
+from llm4rec.metrics import PREDICTION
 from llm4rec.pipeline import PipelineConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -140,7 +141,12 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
             raise SpecError(f"the table [{key}] is missing or empty", where=where, todo=f"add [{key}]")
     tables = dict(tables)
     tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}", folder) for name, table in tables["systems"].items()}
+    asked = tables.get("protocol")
+    if isinstance(asked, dict) and asked.get("task") in PREDICTED:
+        metrics = _validate(Protocol, asked, f"{where}: protocol", folder).metrics
+        tables["experiment"] = {"metrics": metrics, "primary": metrics[0], **tables["experiment"]}
     spec: Spec = _validate(Spec, tables, where, folder)
+    _check_metrics(spec, where)
     _check_names(spec, where)
     return spec
 
@@ -219,19 +225,40 @@ def _without_none(value: Any) -> Any:
     return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
+def _check_metrics(spec: Spec, where: str) -> None:
+    """Check that the metrics are those of the task."""
+    task, experiment = spec.protocol.task, spec.experiment
+    if task == "ranking":
+        if wrong := sorted({*experiment.metrics, experiment.primary} & set(PREDICTION)):
+            todo = "set protocol.task to 'rating' or 'click'"
+            raise SpecError(f"{wrong[0]!r} is no metric of lists", where=f"{where}: experiment", todo=todo)
+        return
+    able = [m for m in spec.protocol.metrics if m != "auc"]
+    if experiment.primary not in able:
+        what = f"{experiment.primary!r} cannot be the primary metric of the task {task!r}, which is tested over users"
+        raise SpecError(what, where=f"{where}: experiment.primary", todo=f"take one of {', '.join(able)}")
+    if experiment.metrics != spec.protocol.metrics:
+        what = f"the task {task!r} is measured by {', '.join(spec.protocol.metrics)}"
+        raise SpecError(what, where=f"{where}: experiment.metrics", todo="leave the key out")
+
+
 def _check_names(spec: Spec, where: str) -> None:
     """Check everything that is a reference from one table to another."""
+    answers = "retrieve" if spec.protocol.task == "ranking" else "predict"
     for name, system in spec.systems.items():
         at = f"{where}: systems.{name}"
         if not _NAME.fullmatch(name) or name == _RESERVED:
             rule = f"a system's name holds letters, digits, '.', '_' and '-' only, at most 100, and is not {_RESERVED!r}"
             raise SpecError(rule, where=at)
-        verbs = {"augment": system.augment, "retrieve": (system.part,), "rank": system.rank, "explain": (system.explain,)}
+        verbs = {"augment": system.augment, answers: (system.part,), "rank": system.rank, "explain": (system.explain,)}
         for verb, parts in verbs.items():
             for part in parts:
                 if part is not None and not hasattr(part.entry.component, verb):
                     able = ", ".join(n for n, e in CATALOG.items() if hasattr(e.component, verb))
                     raise SpecError(f"{part.component} cannot {verb}", where=at, todo=f"those that can: {able}")
+        if answers == "predict" and (system.part is None or system.augment):
+            what = f"the task {spec.protocol.task!r} is answered by single components, without augmenters"
+            raise SpecError(what, where=at, todo="name a component that predicts")
         if system.part is None and not system.retrieve:
             raise SpecError("needs at least one system to retrieve with", where=f"{at}.retrieve")
         for kind, tables in (("llm", spec.llm), ("encoder", spec.encoder)):

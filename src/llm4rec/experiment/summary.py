@@ -62,13 +62,12 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
         numbers, metrics = values[name]
         on_sample = np.isin(numbers, sample)
         deviation = _seed_deviation(results, name) if len(seeds[name]) > 1 else {}
-        usage = [u for f in mine for u in f["llm"].values()]
         part = system.part
         stage_names = [s["stage"] for s in mine[0]["stages"]]
         rows = lists.filter((pl.col(SYSTEM) == name) & (pl.col(SEED) == seeds[name][0]))
         final = _lists(rows, stage_names[-1], numbers, split.train.items, spec.experiment.depth)
         out[name] = {
-            "label": system.label or _label(name, part, components),
+            "label": system.label or label_of(name, part, components),
             "component": part.component if part else "pipeline",
             "family": part.entry.family if part else ("prompted" if system.uses_llm else "pipeline"),
             "uses_llm": system.uses_llm,
@@ -102,14 +101,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
             "additions": mine[0]["additions"],
             "diagnosis": mine[0]["diagnosis"],
             "explanation": mine[0]["explanation"],
-            "llm": {
-                "calls": sum(u["calls"] + u["cached"] for u in usage),
-                "cached": sum(u["cached"] for u in usage),
-                "tokens_in": sum(u["tokens_in"] + u["cached_in"] for u in usage),
-                "tokens_out": sum(u["tokens_out"] + u["cached_out"] for u in usage),
-                "usd": _sum(u["usd"] for u in usage),
-                "usd_paid": _sum(u["usd_paid"] for u in usage),
-            },
+            "llm": usage_of(mine),
             "failures": _failures(notes, explained, name),
             "stages": _stages(rows, mine[0]["stages"], numbers, cases, split, names),
             "versus": {},
@@ -138,13 +130,26 @@ def _values(results: pl.DataFrame, name: str, names: list[str]) -> tuple[NDArray
     return wide[CASE].to_numpy(), {m: wide[m].to_numpy() for m in names}
 
 
-def _label(name: str, part: Part | None, components: list[str]) -> str:
+def label_of(name: str, part: Part | None, components: list[str]) -> str:
     """Return a name for tables: the component's, with the system's where several have it."""
     if part is None:
         return name
     if isinstance(part.config, PeerConfig):
         return part.config.title
     return part.entry.label if components.count(part.component) == 1 else f"{part.entry.label} ({name})"
+
+
+def usage_of(facts: Iterable[Mapping[str, Any]]) -> dict[str, int | float | None]:
+    """Return what a system's language models were asked over all seeds, and the money."""
+    usage = [u for f in facts for u in f["llm"].values()]
+    return {
+        "calls": sum(u["calls"] + u["cached"] for u in usage),
+        "cached": sum(u["cached"] for u in usage),
+        "tokens_in": sum(u["tokens_in"] + u["cached_in"] for u in usage),
+        "tokens_out": sum(u["tokens_out"] + u["cached_out"] for u in usage),
+        "usd": _sum(u["usd"] for u in usage),
+        "usd_paid": _sum(u["usd_paid"] for u in usage),
+    }
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -105,6 +105,9 @@ def tune(
         SpecError: a system that was asked for cannot be tuned, or a range does not fit.
         RunError: the log cannot be read, or another process is at work in ``out``.
     """
+    if spec.protocol.task != "ranking":
+        todo = "set the task to 'ranking', or search with a script"
+        raise SpecError("trials are measured by lists, which this task has none of", where="protocol.task", todo=todo)
     for name in systems or ():
         if name not in spec.systems:
             raise SpecError(f"{name!r} is no system", where="--systems", todo=did_you_mean(name, spec.systems))

@@ -5,6 +5,17 @@ from llm4rec.metrics.beyond import BEYOND, ItemContext, Shown, evaluate_beyond
 from llm4rec.metrics.invariants import check_invariants
 from llm4rec.metrics.names import parse_metric
 from llm4rec.metrics.pareto import dominators
+from llm4rec.metrics.prediction import (
+    LOWER,
+    PER_CASE,
+    PREDICTION,
+    auc,
+    compare_predictions,
+    errors,
+    gauc,
+    one_class,
+    prediction_intervals,
+)
 from llm4rec.metrics.slices import slice_cases
 from llm4rec.metrics.statistics import (
     Comparison,
@@ -21,7 +32,9 @@ from llm4rec.metrics.statistics import (
 )
 
 __all__ = [
-    "ACCURACY", "BEYOND", "Comparison", "Components", "Hits", "Interval", "ItemContext", "Shown", "bootstrap_interval",
-    "bootstrap_intervals", "cases_needed", "check_invariants", "dominators", "evaluate", "evaluate_beyond", "holm",
-    "minimum_detectable", "paired_test", "paired_tests", "parse_metric", "slice_cases", "variance_components",
+    "ACCURACY", "BEYOND", "LOWER", "PER_CASE", "PREDICTION", "Comparison", "Components", "Hits", "Interval",
+    "ItemContext", "Shown", "auc", "bootstrap_interval", "bootstrap_intervals", "cases_needed", "check_invariants",
+    "compare_predictions", "dominators", "errors", "evaluate", "evaluate_beyond", "gauc", "holm", "minimum_detectable",
+    "one_class", "paired_test", "paired_tests", "parse_metric", "prediction_intervals", "slice_cases",
+    "variance_components",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import polars as pl
 
 from llm4rec.core import Dataset, Lists, Note, Ragged, Vocabulary
 
-Kind = Literal["retrieve", "fuse", "rank"]
+Kind = Literal["retrieve", "fuse", "rank", "predict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class StageRecord:
     """One stage.
 
     Attributes:
-        name: unique in the trace, ``KIND:PART`` or ``fuse``.
-        kind: ``"retrieve"``, ``"fuse"`` or ``"rank"``.
+        name: unique in the trace, ``KIND:PART``, ``fuse`` or ``predict``.
+        kind: ``"retrieve"``, ``"fuse"``, ``"rank"`` or ``"predict"`` (one item, its score the prediction).
         lists: what left the stage, with its notes.
         seconds: wall time for all queries.
         sources: names of the stages whose lists came in; none for a retriever.

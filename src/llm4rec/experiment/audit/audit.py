@@ -83,6 +83,9 @@ def audit(
     chosen(only)
     run = RunDirectory(place) if place.is_dir() else None
     spec = read_spec(place if run is None else run / "spec.toml")
+    if spec.protocol.task != "ranking":
+        todo = "audit the same data and split with the task 'ranking'"
+        raise SpecError("the checks ask systems for lists, which this task has none of", where="protocol.task", todo=todo)
     tell("data: reading and splitting ...")
     dataset = load(spec.data) if run is None else run.read_dataset()
     split = make_split(dataset, spec.split)
