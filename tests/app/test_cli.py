@@ -94,6 +94,8 @@ def test_compare_prints_one_table(folder: Path) -> None:
     assert "p (Holm)" in done.stdout
     table = llm4rec("compare", folder / "run", "--markdown").stdout.splitlines()
     assert table[0].startswith("| system | mean |")
+    assert "cases would show" in table.pop(), "what so many cases can show stands below the table"
+    assert table.pop() == ""
     assert {line.count("|") for line in table} == {table[0].count("|")}
     assert "does not hold" in refused("compare", folder / "run", "--metric", "recall@6")
 

@@ -72,6 +72,14 @@ def test_a_slice_is_compared_on_its_own_cases(two_runs: list[Path]) -> None:
         compare(two_runs, slice_of="cold")
 
 
+def test_a_run_in_which_no_system_is_sampled_has_one_front(log_folder: Path) -> None:
+    spec = read_spec(log_folder / "spec.toml")
+    few = spec.model_copy(update={"systems": {n: spec.systems[n] for n in ("popular", "ease")}})
+    run(few, log_folder / "out")
+    summary = json.loads((log_folder / "out" / "summary.json").read_text())
+    assert all(list(row["below"]) == ["all"] for row in summary.values())
+
+
 def test_the_detectable_difference_and_the_front_stand_beside(two_runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     rows = compare(two_runs[:1], full=True)
     reference = next(row for row in rows if row.difference is None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llm4rec.metrics import dominators
 
 NUMBERS = st.sampled_from([0.0, 1.0, 2.0, 3.0])
-ROWS = st.lists(st.tuples(NUMBERS, NUMBERS, st.one_of(st.none(), NUMBERS), st.booleans()), min_size=1, max_size=8)
+ROWS = st.lists(st.tuples(NUMBERS, NUMBERS, st.one_of(st.none(), NUMBERS), st.booleans()), min_size=0, max_size=8)
 
 
 def test_known_answers() -> None:

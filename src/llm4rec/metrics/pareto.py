@@ -19,6 +19,8 @@ def dominators(gain: Sequence[float], costs: Sequence[Sequence[float | None]], a
         costs: for each system its costs, in the same order for all; less is better, None if unknown.
         able: may the system dominate?  False for controls, which nobody would serve.
     """
+    if not len(gain):
+        return []
     value = np.asarray(gain, dtype=np.float64)
     known = np.array([[np.nan if c is None else c for c in row] for row in costs], dtype=np.float64).reshape(len(value), -1)
     least, most = np.nan_to_num(known, nan=0.0), np.nan_to_num(known, nan=np.inf)
