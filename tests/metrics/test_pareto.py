@@ -39,3 +39,7 @@ def test_what_holds_of_any(rows: list[tuple[float, float, float | None, bool]]) 
             assert set(found[i]) <= set(over), "what dominates a dominator dominates too"
     if best is not None and all(r[2] is not None for r in rows):
         assert any(not over for over, a in zip(found, able, strict=True) if a)
+
+
+def test_of_no_systems_none_is_dominated() -> None:
+    assert dominators([], [], []) == []

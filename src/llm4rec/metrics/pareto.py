@@ -22,6 +22,8 @@ def dominators(gain: Sequence[float], costs: Sequence[Sequence[float | None]], a
     if not len(gain):
         return []
     value = np.asarray(gain, dtype=np.float64)
+    if not len(value):
+        return []
     known = np.array([[np.nan if c is None else c for c in row] for row in costs], dtype=np.float64).reshape(len(value), -1)
     least, most = np.nan_to_num(known, nan=0.0), np.nan_to_num(known, nan=np.inf)
     no_worse: NDArray[np.bool_] = value[:, None] >= value[None, :]  # [i, j]: i against j
