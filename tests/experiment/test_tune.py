@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from llm4rec.core import Choice, RunError, SpecError, Uniform, Whole
 from llm4rec.data import load, make_split, make_training
+from llm4rec.experiment.catalog import CATALOG
 from llm4rec.experiment.run import run
 from llm4rec.experiment.search import Search, search_of
 from llm4rec.experiment.spec import parse_spec, read_spec, tune_options
@@ -373,6 +374,23 @@ def test_systems_that_cannot_be_tuned_say_why(path: Path, tmp_path: Path) -> Non
         go(path, tmp_path / "out", systems=("told",))
     with pytest.raises(SpecError, match="'eas' is no system; did you mean 'ease'"):
         go(path, tmp_path / "out", systems=("eas",))
+
+
+@pytest.mark.parametrize("name", [n for n, e in CATALOG.items() if e.component.space])
+def test_declared_ranges_fit_their_component_and_hold_its_defaults(name: str) -> None:
+    component = CATALOG[name].component
+    own = component.Config().model_dump(mode="json")
+    search = Search(component.Config, own, {k: s for k, s in component.space.items() if "." not in k})
+    for key, space in search.ranges.items():
+        ends = space.values if isinstance(space, Choice) else (space.low, space.high)
+        for end in ends:
+            component.Config.model_validate(own | {key: end})
+        value = own[key]
+        assert value in ends if isinstance(space, Choice) else space.low <= value <= space.high, f"{key}: {value}"
+    for number in range(1, 4):
+        params = search.propose([], sampler="random", seed=1, name=name, number=number)
+        assert params is not None
+        search.with_params(params)
 
 
 def test_what_does_not_go_together_is_never_tried() -> None:

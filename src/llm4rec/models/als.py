@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from llm4rec.core import Cases, Config, Dataset, Queries, Ragged, ScoringComponent
+from llm4rec.core import Cases, Config, Dataset, Queries, Ragged, ScoringComponent, Uniform, Whole
 from llm4rec.models.history import history_matrix
 
 
@@ -44,6 +44,12 @@ class ALS(ScoringComponent[ALSConfig]):
     the solver of the library implicit.  The paper's ``w`` is 1: ``half_life=0``.
     """
 
+    space: ClassVar = {
+        "factors": Whole(16, 256, log=True),
+        "l2": Uniform(0.1, 100.0, log=True),
+        "alpha": Uniform(1.0, 40.0, log=True),
+        "half_life": Uniform(1.0, 30.0, log=True),
+    }
     deterministic = False
     item_factors_: NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent
+from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, Uniform, Whole
 from llm4rec.models.history import history_matrix
 
 
@@ -46,6 +46,14 @@ class BPR(ScoringComponent[BPRConfig]):
     Implicit Feedback, UAI 2009 (arXiv 1205.2618), with the trainer of the library implicit.
     """
 
+    space: ClassVar = {
+        "factors": Whole(16, 256, log=True),
+        "learning_rate": Uniform(0.002, 0.1, log=True),
+        "l2": Uniform(0.001, 0.1, log=True),
+        "iterations": Whole(30, 400, log=True),
+        "ridge": Uniform(0.1, 100.0, log=True),
+        "half_life": Uniform(1.0, 30.0, log=True),
+    }
     deterministic = False
     item_factors_: NDArray[np.float32]
     item_biases_: NDArray[np.float32]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Config, DataError, Dataset, Queries, ScoringComponent
+from llm4rec.core import Cases, Choice, Config, DataError, Dataset, Queries, ScoringComponent
 from llm4rec.core.columns import ITEM, TIME
 
 _DAY = 86_400.0  # seconds
@@ -35,6 +35,7 @@ class Popular(ScoringComponent[PopularConfig]):
     Baseline in Recommender Systems, SIGIR 2020.
     """
 
+    space: ClassVar = {"half_life_days": Choice((None, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0))}
     counts_: NDArray[np.float32]
     items_: NDArray[np.int32]
     times_: NDArray[np.int64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from llm4rec.core import (
     Cases,
+    Choice,
     Config,
     Dataset,
     Lists,
@@ -21,6 +22,7 @@ from llm4rec.core import (
     Resources,
     ScoringComponent,
     SpecError,
+    Uniform,
 )
 from llm4rec.features.index import IndexConfig, VectorIndex
 from llm4rec.features.reduce import DEFAULT_TEMPLATE, item_vectors
@@ -84,6 +86,8 @@ class TextRetriever(ScoringComponent[TextRetrieverConfig]):
     The profile is that of content-based filtering (Pazzani and Billsus, Content-based
     recommendation systems, 2007); on centring: Mu and Viswanath, All-but-the-top, ICLR 2018.
     """
+
+    space: ClassVar = {"half_life": Uniform(1.0, 50.0, log=True), "center": Choice((True, False))}
 
     def __init__(self, config: TextRetrieverConfig | None = None, *, encoder: Encoder | None = None) -> None:
         super().__init__(config)
