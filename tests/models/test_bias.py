@@ -19,6 +19,8 @@ class TestBias(PredictorContract):
     component = Bias
     expected = 1.05  # the tastes are noise to it: sqrt(.5^2 + .8^2) is .94
     expected_auc = 0.68
+    floor = 0.99
+    floor_auc = 0.795
 
 
 @pytest.mark.parametrize("logistic", [False, True])

@@ -13,8 +13,11 @@ from llm4rec.core import Component
 from llm4rec.models.als import ALS
 from llm4rec.models.bias import Bias
 from llm4rec.models.bpr import BPR
+from llm4rec.models.dcn import DCN
+from llm4rec.models.deepfm import DeepFM
 from llm4rec.models.ease import EASE
 from llm4rec.models.edlae import EDLAE
+from llm4rec.models.fm import FM
 from llm4rec.models.gru4rec import GRU4Rec
 from llm4rec.models.ials import IALS
 from llm4rec.models.item_knn import ItemKNN
@@ -65,6 +68,9 @@ CATALOG: dict[str, Entry] = {
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text-ease": Entry(TextEASE, "TextEASE", "linear"),
     "bias": Entry(Bias, "Biases", "prediction"),
+    "fm": Entry(FM, "FM", "prediction"),
+    "deepfm": Entry(DeepFM, "DeepFM", "prediction"),
+    "dcn": Entry(DCN, "DCN-v2", "prediction"),
     "peer": Entry(Peer, "Peer", "peer"),
     "bm25": Entry(BM25, "BM25", "text"),
     "tf-idf": Entry(TFIDF, "TF-IDF", "text"),
