@@ -17,7 +17,7 @@ from rich.text import Text
 
 from llm4rec.app.doctor import Finding
 from llm4rec.core import RunError
-from llm4rec.experiment.audit.subject import Verdict
+from llm4rec.experiment.audit.finding import Verdict
 from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked

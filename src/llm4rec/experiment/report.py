@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from llm4rec.core.columns import CASE, SYSTEM
 from llm4rec.core.errors import RunError
+from llm4rec.experiment.report_audit import audited
 from llm4rec.experiment.report_cases import collect, embed_cases, same_explained, scan
 from llm4rec.experiment.report_contamination import contamination
 from llm4rec.experiment.report_explanations import additions
@@ -94,6 +95,7 @@ def write_report(run: Path) -> Path:
         "everything": flat(environment),
         "definitions": [(METRIC_NAMES[name], text) for name, text in DEFINITIONS.items()],
         "run_name": run.resolve().name,
+        "audit": audited(run, str(mapping(environment.get("split")).get("fingerprint") or "")),
     })  # fmt: skip
     return _written(run / "report.html", page)
 

@@ -65,7 +65,7 @@ def summarise(spec: Spec, directory: RunDirectory, split: Split, question: Quest
         part = system.part
         stage_names = [s["stage"] for s in mine[0]["stages"]]
         rows = lists.filter((pl.col(SYSTEM) == name) & (pl.col(SEED) == seeds[name][0]))
-        final = _lists(rows, stage_names[-1], numbers, split.train.items, spec.experiment.depth)
+        final = stored_lists(rows, stage_names[-1], numbers, split.train.items, spec.experiment.depth)
         out[name] = {
             "label": system.label or label_of(name, part, components),
             "component": part.component if part else "pipeline",
@@ -205,7 +205,7 @@ def _finite(test: Mapping[str, float | int | None]) -> dict[str, float | int | N
     return {k: None if isinstance(v, float) and v != v else v for k, v in test.items()}
 
 
-def _lists(rows: pl.DataFrame, stage: str, numbers: NDArray[np.int64], items: Any, k: int) -> Lists:
+def stored_lists(rows: pl.DataFrame, stage: str, numbers: NDArray[np.int64], items: Any, k: int) -> Lists:
     """Rebuild one stage's lists of the cases from their table."""
     found = rows.filter(pl.col(STAGE) == stage)
     out = Lists.empty(len(numbers), k)
@@ -229,7 +229,7 @@ def _stages(
     out = []
     for stage in stages:
         width = max(parse_metric(n, ACCURACY)[1] for n in names)
-        lists = _lists(rows, stage["stage"], numbers, split.train.items, width)
+        lists = stored_lists(rows, stage["stage"], numbers, split.train.items, width)
         means = {m: float(v.mean()) for m, v in evaluate(lists, truth, names).items()}
         out.append({**stage, "depth": int(lists.lengths.max(initial=0)), "metrics": means})
     return out

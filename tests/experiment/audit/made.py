@@ -42,9 +42,8 @@ def log(n_users: int = 240, n_items: int = 80, seed: int = 0) -> Log:
         }
     )
     number = np.array([int(i[1:]) for i in items.ids])
-    words = rng.permutation(
-        [f"{a}{b}" for a in ("Blue", "Red", "Green", "Old", "New", "Far", "Lost", "Last") for b in "abcdefghij"]
-    )
+    names = [f"{a}{b}{c}" for a in ("Blue", "Red", "Old", "Far") for b in "abcdefghijklm" for c in "nopqrstuvwxyz"]
+    words = rng.permutation(names)
     item_table = pl.DataFrame(
         {
             "item": np.arange(n_items, dtype=np.int32),

@@ -11,8 +11,10 @@ from typing import Any, get_args
 
 from llm4rec.core import SpecError, Split, did_you_mean
 from llm4rec.data import load, make_split
+from llm4rec.experiment.audit.bench import Bench
 from llm4rec.experiment.audit.checks import CHECKS
-from llm4rec.experiment.audit.subject import AuditConfig, Finding, Subject, Verdict
+from llm4rec.experiment.audit.finding import Finding, Verdict
+from llm4rec.experiment.audit.subject import AuditConfig, Subject
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.sections import Protocol
@@ -89,8 +91,9 @@ def audit(
     tell("data: reading and splitting ...")
     dataset = load(spec.data) if run is None else run.read_dataset()
     split = make_split(dataset, spec.split)
-    subject = Subject(split, config or AuditConfig(), spec.protocol, spec, dataset)
-    found = examine(subject, only=only, tell=tell, name=spec.experiment.name)
+    with Bench.opened(spec, split) as bench:
+        subject = Subject(split, config or AuditConfig(), spec.protocol, spec, dataset, run, bench)
+        found = examine(subject, only=only, tell=tell, name=spec.experiment.name)
     target = RunDirectory(out or (Path("runs") / spec.experiment.name if run is None else place))
     target.open()
     target.write_json(FILE, found.to_json())

@@ -8,7 +8,8 @@ import numpy as np
 
 from llm4rec.core import Cases
 from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER
-from llm4rec.experiment.audit.subject import Finding, Subject, Verdict, held, share, truth_pairs
+from llm4rec.experiment.audit.finding import Finding, Verdict
+from llm4rec.experiment.audit.subject import Subject, held, share, truth_pairs
 
 
 def known_truth(subject: Subject) -> Iterator[Finding]:

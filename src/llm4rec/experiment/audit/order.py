@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from llm4rec.core import Cases, Dataset
 from llm4rec.core.columns import ITEM
 from llm4rec.data import catalogue_order
-from llm4rec.experiment.audit.subject import Finding, Subject, Verdict
+from llm4rec.experiment.audit.finding import Finding, Verdict
+from llm4rec.experiment.audit.subject import Subject
 
 _NUMBER = re.compile(r"\D*(\d{1,18})$")
 #: Events of the histories that are looked at; cases beyond are left out, by seed.

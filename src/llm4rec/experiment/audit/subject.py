@@ -1,23 +1,25 @@
-"""What an audit looks at, and what it finds."""
+"""What an audit looks at, and what a check is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.core import Cases, Config, Dataset, Ragged, Split
+from llm4rec.core.columns import CASE, SYSTEM
+from llm4rec.experiment.audit.bench import Bench
+from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.audit.served import Served, bench_serves, run_served
+from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.sections import Protocol
 from llm4rec.experiment.spec import Spec
-
-#: ``leak``: figures of this split or system are wrong.  ``warning``: they are right, and mean less, or
-#: something else, than they seem to.
-Verdict = Literal["ok", "warning", "leak", "not applicable"]
 
 
 class AuditConfig(Config):
@@ -44,6 +46,8 @@ class Subject:
         protocol: the rules that are the same for all systems.
         spec: the specification, or None where a split alone is audited.
         dataset: the log that was split, or None.
+        run: the finished run, or None where there is none.
+        bench: fits the specification's systems; None without a specification.
     """
 
     split: Split
@@ -51,6 +55,8 @@ class Subject:
     protocol: Protocol = field(default_factory=Protocol)
     spec: Spec | None = None
     dataset: Dataset | None = None
+    run: RunDirectory | None = None
+    bench: Bench | None = None
 
     @property
     def train(self) -> Dataset:
@@ -77,6 +83,31 @@ class Subject:
         """Sorted distinct keys of the training part's (user, item) pairs."""
         return np.unique(pair_keys(self.train.events["user"].to_numpy(), self.train.events["item"].to_numpy(), self.train))
 
+    @cached_property
+    def served(self) -> dict[str, Served]:
+        """What each system recommended: in the run, else as fitted now; empty where neither may be had."""
+        if self.run is not None and self.bench is not None:
+            return run_served(self.run, self.bench.spec, self.train)
+        return {} if self.bench is None or self.config.quick else bench_serves(self.bench)
+
+    @property
+    def unserved(self) -> str:
+        """Why there is nothing that the systems recommended."""
+        return "left out, as it fits systems: audit without --quick" if self.config.quick else "a split alone has no systems"
+
+    @cached_property
+    def profiles(self) -> dict[str, tuple[str, ...]]:
+        """What a run's systems knew of each test case's user in words, by system."""
+        if self.run is None or not (self.run / "profiles.parquet").is_file():
+            return {}
+        told, found = self.run.read_table("profiles.parquet"), {}
+        for name in told[SYSTEM].unique().sort().to_list():
+            texts = [""] * len(self.split.test)
+            for case, text in told.filter(pl.col(SYSTEM) == name).select(CASE, "profile").iter_rows():
+                texts[case] += f"\n{text}"
+            found[f"profiles of {name}"] = tuple(texts)
+        return found
+
     def rng(self) -> np.random.Generator:
         """Return the same generator for every check, so that none depends on which others run.
 
@@ -84,36 +115,6 @@ class Subject:
         the null hypothesis may repeat it.
         """
         return np.random.default_rng([*b"audit", self.config.seed])
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One number with its verdict.
-
-    Attributes:
-        check: name of the check.
-        of: what was looked at, where a check looks at several things.
-        measure: what the number is.
-        value: the number; None where there is none.
-        verdict: see ``Verdict``.
-        line: what the number means here, and what to do.
-        details: further JSON values.
-    """
-
-    check: str
-    of: str
-    measure: str
-    value: float | None
-    verdict: Verdict
-    line: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return {
-            "check": self.check, "of": self.of, "measure": self.measure, "value": self.value,
-            "verdict": self.verdict, "line": self.line, "details": dict(self.details),
-        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

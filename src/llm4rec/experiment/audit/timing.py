@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Dataset
 from llm4rec.core.columns import ITEM, TIME, USER
-from llm4rec.experiment.audit.subject import Finding, Subject, share
+from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.audit.subject import Subject, share
 
 _NEVER = np.iinfo(np.int64).max
 

@@ -1,0 +1,69 @@
+"""Do the lists keep the rules, do the figures follow from them, and how often does a tie decide?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.audit.subject import Subject, share
+from llm4rec.metrics import evaluate
+
+#: Share of cases with equal scores at the cut-off below which nobody has to care.
+_FEW = 0.01
+
+
+def rules_kept(subject: Subject) -> Iterator[Finding]:
+    """Lists that show a masked item, an item twice or outside of the catalogue, or scores that rise."""
+    if not subject.served:
+        yield Finding("lists", "", "lists that break a rule", None, "not applicable", subject.unserved)
+        return
+    exclude, n_items = subject.split.test.exclude(subject.protocol.mask), subject.train.n_items
+    for name, served in subject.served.items():
+        masked = exclude.take(served.numbers)
+        n = int((masked.contains(served.lists.items, n_items) & (served.lists.items >= 0)).any(axis=1).sum())
+        line = f"{n} lists show what the mask ({subject.protocol.mask}) hides: other rules than for the others"
+        if not n:
+            try:
+                served.lists.check(n_items)
+                line = "no list shows a masked item, or one twice"
+            except ValueError as error:
+                n, line = 1, f"{error}: its figures are no figures of lists"
+        yield Finding("lists", name, "lists that break a rule", n, "leak" if n else "ok", line)
+
+
+def score_ties(subject: Subject) -> Iterator[Finding]:
+    """Cases in which the last item that counts has the score of the first that does not."""
+    measure = "share of cases with a tie at the cut-off"
+    bench = subject.bench
+    if bench is None or not subject.served:
+        yield Finding("score-ties", "", measure, None, "not applicable", subject.unserved)
+        return
+    for name, served in subject.served.items():
+        if served.lists.k <= bench.k:
+            yield Finding("score-ties", name, measure, None, "not applicable", "its lists end at the cut-off")
+            continue
+        last, next_ = served.lists.scores[:, bench.k - 1], served.lists.scores[:, bench.k]
+        value = share(last == next_)
+        line = (
+            f"the order of the inside ids decides what stands at {bench.k}; a system that tells items apart has no such ties"
+            if value > _FEW
+            else f"what stands at {bench.k} is decided by the system"
+        )
+        yield Finding("score-ties", name, f"{measure} {bench.k}", value, "warning" if value > _FEW else "ok", line)
+
+
+def recomputed(subject: Subject) -> Iterator[Finding]:
+    """The largest difference between a figure that a run wrote down and the same figure of its stored lists."""
+    measure = "largest difference of a figure from its list"
+    if subject.run is None:
+        yield Finding("recomputed", "", measure, None, "not applicable", "there is no finished run")
+        return
+    for name, served in subject.served.items():
+        truth = subject.split.test.truth.take(served.numbers)
+        again = evaluate(served.lists, truth, list(served.first))
+        value = max(float(np.abs(again[m] - v).max(initial=0.0)) for m, v in served.first.items())
+        wrong = value > 1e-9
+        line = "figures do not follow from the lists: run it again" if wrong else "every figure follows from the stored lists"
+        yield Finding("recomputed", name, measure, value, "leak" if wrong else "ok", line)

@@ -1,0 +1,70 @@
+"""A finished run is audited with its own lists and figures; what was changed in it is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from llm4rec.experiment.audit.audit import audit
+from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.run import run
+from llm4rec.experiment.spec import read_spec
+from tests.experiment.audit.made import QUICK
+
+CHECKS = ("fingerprint", "lists", "score-ties", "recomputed", "floors", "user-text")
+
+
+@pytest.fixture
+def finished(log_folder: Path) -> Path:
+    text = (log_folder / "spec.toml").read_text().partition("[encoder.words]")[0]
+    systems = '[systems]\nease = { component = "ease", l2 = 5.0 }\n'
+    systems += 'told = { retrieve = ["ease"], augment = [{ component = "user-memory" }] }\n'
+    (log_folder / "spec.toml").write_text(text + systems)
+    run(read_spec(log_folder / "spec.toml"), log_folder / "run")
+    return log_folder / "run"
+
+
+def look(place: Path) -> dict[tuple[str, str], Finding]:
+    found, path = audit(place, config=QUICK, only=CHECKS)
+    assert path == place / "audit.json"
+    return {(f.check, f.of): f for f in found.findings}
+
+
+def test_a_run_is_audited_without_fitting_its_systems(finished: Path) -> None:
+    told = look(finished)
+    assert "leak" not in {f.verdict for f in told.values()}
+    assert "cut-off" in told["score-ties", "ease"].line  # the run's lists end there
+    for check in ("lists", "recomputed", "floors"):
+        assert told[check, "ease"].value is not None
+    assert told["recomputed", "told"].verdict == "ok"
+    assert ("user-text", "profiles of told, titles") in told
+    assert told["fingerprint", ""].verdict == "ok"
+    assert "others-future" not in (finished / "report.html").read_text()  # it was not asked for
+    assert "audit" in (finished / "report.html").read_text().lower()
+
+
+def test_changed_figures_lists_and_profiles_are_found(finished: Path) -> None:
+    results = pl.read_parquet(finished / "results.parquet")
+    results.with_columns(value=pl.when(pl.col("system") == "ease").then(1.0).otherwise("value")).write_parquet(
+        finished / "results.parquet"
+    )
+    cases = pl.read_parquet(finished / "cases.parquet")
+    shown = cases.select("case", pl.col("history").list.last().alias("had"))
+    lists = pl.read_parquet(finished / "lists.parquet").join(shown, on="case")
+    masked = pl.when((pl.col("system") == "told") & (pl.col("rank") == 3)).then("had").otherwise("item")
+    lists.with_columns(item=masked).drop("had").write_parquet(finished / "lists.parquet")
+    profiles = pl.read_parquet(finished / "profiles.parquet").join(cases.select("case", "truth"), on="case")
+    named = pl.format("{} Wants {}.", "profile", pl.col("truth").list.first())
+    profiles.with_columns(profile=named).drop("truth").write_parquet(finished / "profiles.parquet")
+    environment = json.loads((finished / "environment.json").read_text())
+    environment["split"]["fingerprint"] = "another"
+    (finished / "environment.json").write_text(json.dumps(environment))
+    told = look(finished)
+    assert told["recomputed", "ease"].verdict == "leak"
+    assert told["lists", "told"].verdict == "leak"
+    assert told["lists", "ease"].verdict == "ok"
+    assert told["user-text", "profiles of told, ids"].verdict == "leak"
+    assert told["fingerprint", ""].verdict == "warning"
