@@ -64,7 +64,7 @@ class DCN(FeaturePredictor[DCNConfig]):
 
     space: ClassVar = {
         **FeaturePredictor.space,
-        "hidden": Choice(((32,), (64, 64), (128, 64))),
+        "hidden": Choice(([32], [64, 64], [128, 64])),
         "crosses": Whole(1, 3),
         "rank": Choice((None, 16, 64)),
     }

@@ -45,7 +45,7 @@ class DeepFM(FeaturePredictor[DeepFMConfig]):
     IJCAI 2017 (arXiv 1703.04247).
     """
 
-    space: ClassVar = {**FeaturePredictor.space, "hidden": Choice(((32,), (64, 64), (128, 64)))}
+    space: ClassVar = {**FeaturePredictor.space, "hidden": Choice(([32], [64, 64], [128, 64]))}
 
     def network(self, given: Sequence[Field]) -> FieldNetwork:
         """Return a new network over the fields."""

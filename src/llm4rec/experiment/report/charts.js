@@ -274,7 +274,7 @@ function drawSlices() {
   if (metrics.length > 1) $("slice-tools").append(chooser("Metric", metrics.map((m) => [m, metricName(m)]), metrics[0], (m) => { chosen.metric = m; draw(); }));
   if (compared.length) {
     chosen.reference = best(compared.filter((s) => !s.control && !s.text && known(mean(s, PARTS[0], DATA.primary))), PARTS[0], DATA.primary)?.name || compared[0].name;
-    $("slice-tools").append(chooser("Compare with", [["", "nobody"], ...compared.map((s) => [s.name, s.label])], chosen.reference, (name) => { chosen.reference = name; draw(); }));
+    $("slice-tools").append(chooser("Compare slices with", [["", "nobody"], ...compared.map((s) => [s.name, s.label])], chosen.reference, (name) => { chosen.reference = name; draw(); }));
   }
   draw();
 }
