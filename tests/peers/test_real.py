@@ -26,7 +26,7 @@ MODELS: list[tuple[str, dict[str, object], worlds.World, float]] = [
     ("rectools:ALS", {"model": {"factors": 8}}, worlds.checkerboard(), 0.9),
     ("rectools:SASRec", {"epochs": 40, "n_factors": 32, "session_max_len": 12}, worlds.cycle(), 0.9),
     # Recall@10 of the validation items is 1 long before the next item is known: the best weights are early ones.
-    ("rectools:SASRec", {"epochs": 60, "n_factors": 32, "session_max_len": 12, "patience": 5}, worlds.cycle(), 0.5),
+    ("rectools:SASRec", {"epochs": 60, "n_factors": 32, "session_max_len": 12, "patience": 10}, worlds.cycle(), 0.5),
     ("lenskit:ImplicitMF", {"embedding_size": 8}, worlds.checkerboard(), 0.9),
     ("lenskit:ItemKNN", {"feedback": "implicit"}, worlds.checkerboard(), 0.9),
 ]  # fmt: skip
