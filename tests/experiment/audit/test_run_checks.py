@@ -8,8 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from llm4rec.core import RunError
 from llm4rec.experiment.audit.audit import audit
 from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.report import write_report
+from llm4rec.experiment.report_audit import audited
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
 from tests.experiment.audit.made import QUICK
@@ -42,8 +45,10 @@ def test_a_run_is_audited_without_fitting_its_systems(finished: Path) -> None:
     assert told["recomputed", "told"].verdict == "ok"
     assert ("user-text", "profiles of told, titles") in told
     assert told["fingerprint", ""].verdict == "ok"
-    assert "others-future" not in (finished / "report.html").read_text()  # it was not asked for
-    assert "audit" in (finished / "report.html").read_text().lower()
+    page = (finished / "report.html").read_text()
+    assert '<section id="audit"' in page
+    assert "no list shows a masked item" in page
+    assert "others-future" not in page  # it was not asked for
 
 
 def test_changed_figures_lists_and_profiles_are_found(finished: Path) -> None:
@@ -68,3 +73,34 @@ def test_changed_figures_lists_and_profiles_are_found(finished: Path) -> None:
     assert told["lists", "ease"].verdict == "ok"
     assert told["user-text", "profiles of told, ids"].verdict == "leak"
     assert told["fingerprint", ""].verdict == "warning"
+
+
+# -- the report -----------------------------------------------------------------------------------
+ROW = {"check": "order", "of": "<b>ids</b>", "measure": "Hit@1", "value": 0.5, "verdict": "leak", "line": "<script>no</script>"}
+
+
+def test_the_report_takes_nothing_from_an_audit_but_text(finished: Path) -> None:
+    told = {"split": "s", "config": {"quick": True}, "findings": [{**ROW, "verdict": "ok", "line": "fine"}, ROW]}
+    (finished / "audit.json").write_text(json.dumps(told))
+    page = write_report(finished).read_text()
+    assert "&lt;script&gt;no&lt;/script&gt;" in page
+    assert "<script>no" not in page
+    assert page.index("&lt;script&gt;no") < page.index("fine</bdi>")  # leaks come first
+    assert "1 leaks, 0 warnings, 1 checks passed" in page
+    assert "made on another split" in page
+    (finished / "audit.json").unlink()
+    assert 'id="audit"' not in write_report(finished).read_text()
+
+
+@pytest.mark.parametrize("told", [{}, {"findings": 3}, {"findings": [None, {"verdict": "new"}, {"verdict": "ok"}]}])
+def test_any_audit_is_survived(tmp_path: Path, told: dict[str, object]) -> None:
+    (tmp_path / "audit.json").write_text(json.dumps(told))
+    found = audited(tmp_path, "")
+    assert found is not None
+    assert len(found["rows"]) <= 1
+
+
+def test_a_broken_audit_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_text("{")
+    with pytest.raises(RunError, match=r"audit\.json"):
+        audited(tmp_path, "")

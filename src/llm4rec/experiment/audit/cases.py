@@ -75,6 +75,9 @@ def duplicate_events(subject: Subject) -> Iterator[Finding]:
 def masked_truth(subject: Subject) -> Iterator[Finding]:
     """True items that the masking rule lets no list show."""
     cases, mask = subject.split.test, subject.protocol.mask
+    if subject.protocol.task != "ranking":
+        yield Finding("masked-truth", "", "share of the truth that the mask hides", None, "not applicable", "nothing is masked")
+        return
     flags = held(cases.exclude(mask), cases.truth, subject.train.n_items)
     lost = np.bincount(cases.truth.rows, weights=~flags, minlength=len(cases)) == 0
     line = (

@@ -40,7 +40,7 @@ def shuffled_labels(subject: Subject) -> Iterator[Finding]:
     """The mean discounted gain of the true items (NDCG where a case has one) of systems fitted on shuffled items."""
     bench, split = subject.bench, subject.split
     if bench is None:
-        yield Finding("shuffled", "", "gain after shuffling", None, "not applicable", "a split alone has no systems")
+        yield Finding("shuffled", "", "gain after shuffling", None, "not applicable", subject.unserved)
         return
     rng, n_items = subject.rng(), split.train.n_items
     shuffled = relabelled(split, rng.permutation(n_items))
@@ -83,7 +83,7 @@ def relabelled(split: Split, number: NDArray[np.integer]) -> Split:
 
     def asked(cases: Cases, truth: Ragged) -> Cases:
         queries = replace(cases.queries, history=moved(cases.queries.history))
-        return Cases(queries, truth, moved(cases.seen))
+        return replace(cases, queries=queries, truth=truth, seen=moved(cases.seen))
 
     return replace(
         split,

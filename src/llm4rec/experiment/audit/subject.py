@@ -47,7 +47,7 @@ class Subject:
         spec: the specification, or None where a split alone is audited.
         dataset: the log that was split, or None.
         run: the finished run, or None where there is none.
-        bench: fits the specification's systems; None without a specification.
+        bench: fits the specification's systems; None where there are none that rank.
     """
 
     split: Split
@@ -93,7 +93,9 @@ class Subject:
     @property
     def unserved(self) -> str:
         """Why there is nothing that the systems recommended."""
-        return "left out, as it fits systems: audit without --quick" if self.config.quick else "a split alone has no systems"
+        if self.bench is None:
+            return "a split alone has no systems" if self.spec is None else "systems that predict have no lists"
+        return "left out, as it fits systems: audit without --quick"
 
     @cached_property
     def profiles(self) -> dict[str, tuple[str, ...]]:

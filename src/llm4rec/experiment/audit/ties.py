@@ -10,12 +10,15 @@ import numpy as np
 from llm4rec.core import Dataset
 from llm4rec.core.columns import TIME, USER
 from llm4rec.data import make_split
-from llm4rec.experiment.audit.finding import Finding
+from llm4rec.experiment.audit.finding import Finding, Verdict
 from llm4rec.experiment.audit.subject import Subject, share
-from llm4rec.metrics import bootstrap_interval, evaluate
+from llm4rec.metrics import evaluate
 
 #: Orders of equal times that are tried beside the file's own.
-_ORDERS = 5
+_ORDERS = 10
+#: Standard deviation over orders, in standard errors over cases, that is too large to be passed over:
+#: left out of account, it makes the error seem a tenth smaller than it is.
+_LARGE = 0.5
 #: Share of tied cases below which nobody has to care.
 _FEW = 0.01
 
@@ -55,7 +58,7 @@ def tie_orders(subject: Subject) -> Iterator[Finding]:
         yield Finding("tie-orders", "", measure, 0.0, "ok", "every order of equal times makes the same split")
         return
     values: dict[str, list[dict[str, float]]] = {name: [] for name in bench.settled}
-    width = {}
+    error = {}
     for at, split in enumerate(splits):
         fitted = bench.fitted(bench.settled) if at == 0 else bench.fit(split, bench.settled)
         question = bench.question(split, fitted)
@@ -63,22 +66,23 @@ def tie_orders(subject: Subject) -> Iterator[Finding]:
             found = evaluate(bench.lists(fitted[name], question.cases, question.exclude), question.cases.truth, names)
             values[name].append({m: float(v.mean()) for m, v in found.items()})
             if at == 0:
-                interval = bootstrap_interval(found[primary], rng=np.random.default_rng(0))
-                width[name] = (interval.high - interval.low) / 2
+                error[name] = float(found[primary].std(ddof=1) / np.sqrt(len(found[primary])))
     best = {max(values, key=lambda n: values[n][at][primary]) for at in range(len(splits))}
     for name, rows in values.items():
-        low, high = (f(row[primary] for row in rows) for f in (min, max))
-        wide = high - low > width[name]
-        told = f"{rows[0][primary]:.4f} in the file's order, {low:.4f} to {high:.4f} in {len(splits)} orders"
-        line = f"{primary} is {told}; its interval over cases is ± {width[name]:.4f}"
-        line += ": the order of the file is worth more than chance, so report it over orders" if wide else ""
+        figures = np.array([row[primary] for row in rows])
+        low, high, deviation = figures.min(), figures.max(), float(figures.std(ddof=1))
+        large = deviation > _LARGE * error[name]
+        line = (
+            f"{figures[0]:.4f} in the file's order, {low:.4f} to {high:.4f} in {len(splits)} orders; their standard deviation "
+            f"of {deviation:.4f} stands beside a standard error of {error[name]:.4f} over cases"
+        )
+        line += ": report the mean over orders, or say that the order is the file's" if large else ""
         if len(best) > 1 and name in best:
             line += f"; the first place changes hands ({', '.join(sorted(best))})"
         spread = {m: [min(r[m] for r in rows), max(r[m] for r in rows)] for m in names}
-        yield Finding(
-            "tie-orders", name, f"{measure}, {primary}", high - low, "warning" if wide else "ok", line,
-            {"orders": len(splits), "low_high": spread, "half_interval": width[name]},
-        )  # fmt: skip
+        details = {"orders": len(splits), "low_high": spread, "deviation": deviation, "standard_error": error[name]}
+        verdict: Verdict = "warning" if large else "ok"
+        yield Finding("tie-orders", name, f"{measure}, {primary}", float(high - low), verdict, line, details)
 
 
 def _shuffled(dataset: Dataset, rng: np.random.Generator) -> Dataset:
