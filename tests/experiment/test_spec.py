@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from llm4rec.core import LLM4RecError, SpecError
 from llm4rec.data import load
-from llm4rec.experiment.spec import order, parse_spec, read_spec
+from llm4rec.experiment.catalog import CATALOG
+from llm4rec.experiment.spec import System, order, parse_spec, read_spec
 
 GOOD = """
 [experiment]
@@ -38,6 +39,11 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 def test_shipped_specifications_are_valid_and_survive_their_own_dump(path: Path) -> None:
     spec = read_spec(path)
     assert parse_spec(spec.dump()) == spec
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if hasattr(entry.component, "retrieve")])
+def test_no_parameter_has_the_name_of_a_key_of_the_system(name: str) -> None:
+    assert not set(CATALOG[name].component.Config.model_fields) & set(System.model_fields)
 
 
 def test_the_dump_holds_the_defaults() -> None:

@@ -44,7 +44,7 @@ class TestTextEASE(ScoringContract):
 
 class TestWhereTextSaysNothing(ScoringContract):
     component = TextEASE
-    configs: ClassVar[dict[str, Any]] = {**SMALL, "control": "random", "prior": 0.5}
+    configs: ClassVar[dict[str, Any]] = {**SMALL, "text_control": "random", "prior": 0.5}
 
     def resources(self) -> Resources:
         return Hashed()
@@ -94,7 +94,7 @@ def test_controls_keep_the_events_and_lose_the_text() -> None:
     text = margin()
     assert text > 0
     for control in ("shuffled", "random"):
-        assert np.mean([margin(control=control, seed=seed) for seed in range(5)]) < text / 3
+        assert np.mean([margin(text_control=control, seed=seed) for seed in range(5)]) < text / 3
 
 
 def test_an_item_without_text_has_no_prior() -> None:

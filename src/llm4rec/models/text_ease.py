@@ -32,7 +32,7 @@ class TextEASEConfig(Config):
     """Weight of the squared weights in the loss, in events."""
     half_life: float = Field(6.0, ge=0)
     """Events of the history after which an older one counts half; 0: all count alike."""
-    control: Literal["none", "shuffled", "random"] = "none"
+    text_control: Literal["none", "shuffled", "random"] = "none"
     """``shuffled``: each item has another's text.  ``random``: normal values in the place of the vectors.
     What the text is worth is the difference."""
 
@@ -117,9 +117,9 @@ class TextEASE(ScoringComponent[TextEASEConfig]):
         held = np.any(vectors != 0, axis=1)  # [n_items]
         if self.config.center and held.any():
             vectors[held] -= vectors[held].mean(axis=0)
-        if self.config.control == "shuffled":
+        if self.config.text_control == "shuffled":
             vectors = vectors[rng.permutation(len(vectors))]
-        elif self.config.control == "random":
+        elif self.config.text_control == "random":
             vectors = rng.normal(size=vectors.shape) * held[:, None]
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
