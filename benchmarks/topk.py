@@ -1,7 +1,7 @@
 """Masked top-k over a catalogue of a million items beside ``torch.topk``; prints lines of JSON.
 
 64 queries, lists of 100, 105 seen items masked each.  Ours masks, breaks ties by inside id, leaves out nan and
--inf, and uses one thread; torch does none of that and uses two.  Seconds are those of the wall and of the
+-inf; torch does none of that.  Both may use two threads.  Seconds are those of the wall and of the
 processor, the least of several repeats; ``rss_mb`` is what the peak of the process's memory grew by.  The line
 ``retrieve`` is a whole retrieval from 64 factors a million items by the adapter that all scoring components share.
 ``python benchmarks/topk.py``.

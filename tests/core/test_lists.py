@@ -155,3 +155,16 @@ def test_refuses_what_does_not_match() -> None:
         Lists(np.zeros((2, 1)), np.zeros((2, 1)), (Note(),))
     with pytest.raises(ValueError, match="3 rows of exclude for 2"):
         Lists.from_scores(np.zeros((2, 1)), 1, exclude=Ragged.empty(3))
+
+
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scores = np.round(rng.normal(size=(57, 300)), 1)
+    exclude = Ragged.from_lengths(np.full(57, 20), rng.integers(0, 300, 57 * 20))
+    monkeypatch.setattr("llm4rec.core.lists._CELLS", 1200)
+    monkeypatch.setattr("llm4rec.core.lists._threads", lambda: 4)
+    alone = Lists.from_scores(scores, 15, exclude=exclude)
+    monkeypatch.setattr("llm4rec.core.lists._WORTH_A_THREAD", 1)
+    together = Lists.from_scores(scores, 15, exclude=exclude)
+    np.testing.assert_array_equal(together.items, alone.items)
+    np.testing.assert_array_equal(together.scores, alone.scores)

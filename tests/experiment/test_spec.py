@@ -38,7 +38,9 @@ EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
 def test_shipped_specifications_are_valid_and_survive_their_own_dump(path: Path) -> None:
     spec = read_spec(path)
-    assert parse_spec(spec.dump()) == spec
+    again = parse_spec(spec.dump())
+    assert again.dump() == spec.dump()
+    assert [s.parts for s in again.systems.values()] == [s.parts for s in spec.systems.values()]
 
 
 @pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if hasattr(entry.component, "retrieve")])
@@ -202,3 +204,67 @@ def test_a_path_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(LLM4RecError) as caught:
         load(parse_spec(GOOD.replace('set = "ml-100k"', 'path = "a\\u0000b"'), folder=tmp_path).data)
     assert "\n" not in str(caught.value)
+
+
+LIKE = (
+    GOOD
+    + """
+[systems.sasrec]
+component = "sasrec"
+dropout = 0.3
+item_init = { encoder = "minilm", scale = 0.03 }
+note = "the real one"
+[systems.shuffled]
+like = "sasrec"
+control = true
+item_init = { control = "shuffled" }
+[systems.wide]
+like = "shuffled"
+width = 128
+"""
+)
+
+
+def test_a_system_like_another_differs_in_what_it_says() -> None:
+    systems = parse_spec(LIKE).systems
+    shuffled, wide = systems["shuffled"], systems["wide"]
+    assert shuffled.parts[0].params["dropout"] == wide.parts[0].params["dropout"] == 0.3
+    assert shuffled.parts[0].params["item_init"] == systems["sasrec"].parts[0].params["item_init"] | {"control": "shuffled"}
+    assert (wide.parts[0].params["width"], wide.parts[0].params["item_init"]["control"]) == (128, "shuffled")
+    assert shuffled.control and not wide.control  # what a system is to the table is not taken over
+    assert shuffled.note == ""
+
+
+def test_what_is_like_another_follows_its_parameters() -> None:
+    spec = parse_spec(LIKE)
+    params = spec.systems["sasrec"].parts[0].params
+    changed = spec.with_params(
+        "sasrec", params | {"dropout": 0.5, "width": 32, "item_init": params["item_init"] | {"scale": 0.1}}
+    )
+    shuffled, wide = (changed.systems[n].parts[0].params for n in ("shuffled", "wide"))
+    assert (shuffled["dropout"], shuffled["width"]) == (0.5, 32)
+    assert shuffled["item_init"] == params["item_init"] | {"scale": 0.1, "control": "shuffled"}
+    assert (wide["dropout"], wide["width"], wide["item_init"]) == (0.5, 128, shuffled["item_init"])
+    assert parse_spec(changed.dump()).dump() == changed.dump()
+
+
+def test_a_system_without_the_text_of_the_other() -> None:
+    spec = parse_spec(GOOD + '[systems.lists]\nlike = "both"\nretrieve = ["text"]\n')
+    assert spec.systems["lists"].retrieve == ("text",)
+    assert spec.systems["lists"].pipeline == spec.systems["both"].pipeline
+    assert spec.systems["lists"].rank == spec.systems["both"].rank
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('like = "sasrek"', "systems.x.like: 'sasrek' is no system"),
+        ("like = 3", "systems.x.like: 3 is no system"),
+        ('like = "x"', "is like itself (x -> x)"),
+        ('like = "ease"\nl3 = 1', "systems.x.l3: unknown key"),
+    ],
+)
+def test_like_what_is_not_there(table: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{GOOD}[systems.x]\n{table}\n")
+    assert message in str(caught.value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -14,6 +16,8 @@ from llm4rec.core.ragged import Ragged
 
 #: Scores looked at at once: 4 MB, which stay in the processor's cache.
 _CELLS = 1 << 20
+#: Scores that are worth a thread of their own: some milliseconds.
+_WORTH_A_THREAD = 1 << 22
 #: Scores of a row from which its threshold is guessed.
 _SAMPLE = 1 << 12
 
@@ -110,16 +114,26 @@ class Lists:
         lists = cls.empty(n, k)
         width = min(k, n_items)
         size = max(1, _CELLS // max(1, n_items))
-        scratch = np.empty((min(size, n), n_items), dtype=np.float32)
-        for start in range(0, n if width else 0, size):
-            rows = slice(start, min(start + size, n))
-            block = scratch[: rows.stop - start]
-            np.copyto(block, scores[rows], casting="same_kind" if scores.dtype.kind == "f" else "unsafe")
-            if exclude is not None:
-                first, last = exclude.offsets[start], exclude.offsets[rows.stop]
-                row = np.repeat(np.arange(len(block)), np.diff(exclude.offsets[start : rows.stop + 1]))
-                block[row, exclude.values[first:last]] = -np.inf
-            _best(block, width, lists.items[rows], lists.scores[rows])
+
+        def fill(starts: range) -> None:
+            scratch = np.empty((min(size, n), n_items), dtype=np.float32)
+            for start in starts:
+                rows = slice(start, min(start + size, n))
+                block = scratch[: rows.stop - start]
+                np.copyto(block, scores[rows], casting="same_kind" if scores.dtype.kind == "f" else "unsafe")
+                if exclude is not None:
+                    first, last = exclude.offsets[start], exclude.offsets[rows.stop]
+                    row = np.repeat(np.arange(len(block)), np.diff(exclude.offsets[start : rows.stop + 1]))
+                    block[row, exclude.values[first:last]] = -np.inf
+                _best(block, width, lists.items[rows], lists.scores[rows])
+
+        starts = range(0, n if width else 0, size)
+        threads = min(_threads(), n * n_items // _WORTH_A_THREAD, len(starts))
+        if threads < 2:
+            fill(starts)
+        else:
+            with ThreadPoolExecutor(threads) as pool:  # numpy lets go of the interpreter while it works
+                list(pool.map(fill, (starts[i::threads] for i in range(threads))))
         return lists
 
     @classmethod
@@ -194,6 +208,13 @@ class Lists:
             raise ValueError("a list holds an item twice")
         if exclude is not None and (exclude.contains(self.items, n_items) & held).any():
             raise ValueError("a list holds an excluded item")
+
+
+def _threads() -> int:
+    """Return how many threads may work at once: the processors given to this process, at most ``OMP_NUM_THREADS``."""
+    have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(have, max(1, int(asked))) if asked.isdecimal() else have
 
 
 def _best(scores: NDArray[np.float32], width: int, items: NDArray[np.int32], best: NDArray[np.float32]) -> None:

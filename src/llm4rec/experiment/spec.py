@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from llm4rec.core import Config, SpecError, did_you_mean
 from llm4rec.data import DataConfig, SplitConfig
 from llm4rec.experiment.catalog import CATALOG, Entry
+from llm4rec.experiment.like import LIKE, followed, inherited
 from llm4rec.experiment.sections import PREDICTED, RANDOM, Contamination, Experiment, Protocol, Tune
 from llm4rec.features.encoders import EncoderConfig
 from llm4rec.llm import BudgetConfig, LLMConfig
@@ -65,6 +66,10 @@ class System(Config):
     """Name in tables."""
     note: str = ""
     """One sentence for the report."""
+    like: str = Field("", exclude=True)
+    """The system that this one is but for what its own table says."""
+    changes: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    """What that was."""
     control: bool = False
     """A control (shuffled texts, random vectors): expected to lose."""
     sampled: bool = False
@@ -107,6 +112,21 @@ class Spec(Config):
     tune: Tune | None = None
     systems: dict[str, System]
 
+    def with_params(self, name: str, table: Mapping[str, Any]) -> Spec:
+        """Return the specification with other parameters of a system's component or pipeline, and of what is like it."""
+        system = self.systems[name]
+        changed = (
+            {"pipeline": PipelineConfig.model_validate(table)}
+            if system.part is None
+            else {"part": Part(component=system.part.component, params=dict(table))}
+        )
+        spec = self.model_copy(update={"systems": self.systems | {name: system.model_copy(update=changed)}})
+        for other, like in self.systems.items():
+            if like.like == name and "component" not in like.changes:
+                own = like.pipeline.model_dump(mode="json") if like.part is None else like.part.params
+                spec = spec.with_params(other, followed(table, own, like.changes))
+        return spec
+
     def dump(self) -> str:
         """Return the resolved specification as TOML; ``read_spec`` reads it back."""
         tables = self.model_dump(mode="json", exclude_none=True)
@@ -115,7 +135,7 @@ class Spec(Config):
 
 
 # -- reading ------------------------------------------------------------------------------
-_SYSTEM_KEYS = set(System.model_fields) - {"part", "pipeline"}
+_SYSTEM_KEYS = set(System.model_fields) - {"part", "pipeline", "changes"}
 
 
 def read_spec(path: Path) -> Spec:
@@ -140,7 +160,9 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
         if not isinstance(tables.get(key), dict) or not tables[key]:
             raise SpecError(f"the table [{key}] is missing or empty", where=where, todo=f"add [{key}]")
     tables = dict(tables)
-    tables["systems"] = {name: _unfold(table, f"{where}: systems.{name}", folder) for name, table in tables["systems"].items()}
+    given = tables["systems"]
+    whole = inherited(given, where)
+    tables["systems"] = {name: _unfold(whole[name], given[name], f"{where}: systems.{name}", folder) for name in given}
     asked = tables.get("protocol")
     if isinstance(asked, dict) and asked.get("task") in PREDICTED:
         metrics = _validate(Protocol, asked, f"{where}: protocol", folder).metrics
@@ -159,13 +181,15 @@ def tune_options(spec: Spec, options: Mapping[str, Any]) -> Spec:
     return spec.model_copy(update={"tune": _validate(Tune, table | dict(options), "tune", None)})
 
 
-def _unfold(table: Any, where: str, folder: Path | None) -> dict[str, Any]:
-    """Turn a flat ``[systems.NAME]`` table into the fields of :class:`System`."""
+def _unfold(table: Any, given: Any, where: str, folder: Path | None) -> dict[str, Any]:
+    """Turn a flat ``[systems.NAME]`` table into the fields of :class:`System`; ``given`` is what itself says of it."""
     if not isinstance(table, dict):
         raise SpecError("must be a table", where=where)
     if "peer" in table and not {"component", "retrieve"} & set(table):
         table = {"component": "peer", **table}  # a model of another library, for short
-    own = {k: v for k, v in table.items() if k in _SYSTEM_KEYS}
+    own: dict[str, Any] = {k: v for k, v in table.items() if k in _SYSTEM_KEYS}
+    if LIKE in table:
+        own["changes"] = {k: v for k, v in given.items() if k not in _SYSTEM_KEYS}
     rest = {k: v for k, v in table.items() if k not in _SYSTEM_KEYS}
     if "component" in table and "retrieve" in table:
         raise SpecError(
@@ -287,13 +311,14 @@ def _check_names(spec: Spec, where: str) -> None:
 
 
 def order(spec: Spec, where: str = "spec") -> list[str]:
-    """Return the systems so that each comes after those that it retrieves with."""
+    """Return the systems so that each comes after those that it retrieves with, and after the one that it is like."""
     done: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
             raise SpecError(f"retrieves with itself ({' -> '.join((*above, name))})", where=f"{where}: systems.{name}")
-        for inner in spec.systems[name].retrieve:
+        system = spec.systems[name]
+        for inner in (*system.retrieve, *([system.like] if system.like else ())):
             visit(inner, (*above, name))
         if name not in done:
             done.append(name)

@@ -22,11 +22,10 @@ from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.resources import EncoderResources
 from llm4rec.experiment.search import Params, Search, search_of
 from llm4rec.experiment.sections import Tune
-from llm4rec.experiment.spec import Part, Spec, System, order
+from llm4rec.experiment.spec import Spec, System, order
 from llm4rec.experiment.systems import build
 from llm4rec.experiment.trials import FATAL, Record, TrialLog, ended, lost
 from llm4rec.metrics import evaluate
-from llm4rec.pipeline import PipelineConfig
 
 _LOG = logging.getLogger(__name__)
 _BEST, _TRIALS = "best.toml", "trials.jsonl"
@@ -137,6 +136,10 @@ def _searches(spec: Spec, systems: Sequence[str] | None) -> tuple[dict[str, Sear
         if systems is not None and name not in systems:
             continue
         search = search_of(spec, name)
+        like = spec.systems[name].like
+        if systems is None and like and spec.systems[name].control:
+            skipped[name] = f"a control, like {like}, whose parameters it takes over"
+            continue
         if ranks_with_llm(spec, name):
             why = 'a language model shapes its lists; weight = "auto" chooses how far they follow it'
         elif search is not None:
@@ -227,7 +230,7 @@ class _Tuner:
         means = {n: float(np.mean(v)) for n, v in values.items() if len(v) == 1 + len(more)}
         number = max(means, key=lambda n: (means[n], -n)) if means else 0
         if number:
-            self.tuned = _replaced(self.tuned, name, search.with_params(past[number].params))
+            self.tuned = self.tuned.with_params(name, search.with_params(past[number].params))
         errors = [r.error for r in past if r.error is not None]
         return Outcome(
             name, self.metric, means.get(0), means.get(number),
@@ -307,7 +310,7 @@ class _Trials:
     def _measure(self, params: Params, seed: int) -> float:
         """Fit with parameters, and return the metric's mean over the validation cases."""
         tuner, experiment = self.tuner, self.plan.spec.experiment
-        changed = _replaced(self.plan.spec, self.name, self.search.with_params(params)).systems[self.name]
+        changed = self.plan.spec.with_params(self.name, self.search.with_params(params)).systems[self.name]
         component = tuner.fit(self.plan, self.name, changed, seed)
         cases, exclude = tuner.question.cases.take(self.rows), tuner.question.exclude.take(self.rows)
         lists = component.retrieve(cases.queries, experiment.depth, exclude=exclude)
@@ -322,17 +325,6 @@ def _best(past: Sequence[Record], n: int) -> list[Record]:
     """Return the ``n`` best trials that did not fail, the earlier of equals first."""
     done = [r for r in past if r.value is not None]
     return sorted(done, key=lambda r: (-(r.value or 0.0), r.number))[:n]
-
-
-def _replaced(spec: Spec, name: str, table: Mapping[str, Any]) -> Spec:
-    """Return the specification with other parameters of a system's component or pipeline."""
-    system = spec.systems[name]
-    changed = (
-        {"pipeline": PipelineConfig.model_validate(table)}
-        if system.part is None
-        else {"part": Part(component=system.part.component, params=dict(table))}
-    )
-    return spec.model_copy(update={"systems": spec.systems | {name: system.model_copy(update=changed)}})
 
 
 def _head(command: str, cases: int, config: Tune, outcomes: Sequence[Outcome], skipped: Mapping[str, str]) -> str:
