@@ -39,10 +39,12 @@ HEAVY = {
         "llm4rec.models.gru4rec",
         "llm4rec.models.lightgcn", "llm4rec.models.two_tower", "llm4rec.models.feature_network",
         "llm4rec.models.fm", "llm4rec.models.deepfm", "llm4rec.models.dcn",
+        "llm4rec.generative.ids.rq_vae",
     },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},
-    "faiss": {"llm4rec.features.index"},
+    "faiss": {"llm4rec.features.index", "llm4rec.generative.ids.codebooks"},
+    "tokenizers": {"llm4rec.generative.ids.title"},
     "implicit": {"llm4rec.models.als", "llm4rec.models.bpr"},
     "peft": {"llm4rec.llm.adapter"},
     "openai": {"llm4rec.llm.server", "llm4rec.features.server"},
@@ -50,7 +52,7 @@ HEAVY = {
 }  # fmt: skip
 
 #: Heavy libraries that even their own file imports inside functions only: seconds to load.
-LAZY = {"transformers", "sentence_transformers", "openai", "peft", "optuna"}
+LAZY = {"transformers", "tokenizers", "sentence_transformers", "openai", "peft", "optuna"}
 
 LONG = 400
 #: File -> why it is longer than LONG lines.
