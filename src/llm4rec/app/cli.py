@@ -123,6 +123,27 @@ def tune(
 
 
 @app.command()
+def ids(
+    spec: Annotated[Path, typer.Argument(help="The experiment, a TOML file.")],
+    scheme: Annotated[
+        list[str] | None, typer.Option(help="A scheme by name, with its defaults, instead of those of the systems.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build the item IDs of an experiment's generative systems and say what they are like; nothing is trained on them."""
+    from llm4rec.app.terminal import narrator, print_ids
+    from llm4rec.experiment.spec import read_spec
+
+    resolved = read_spec(spec)
+    with narrator(quiet) as tell:
+        tell("loading libraries ...")
+        from llm4rec.experiment.item_ids import inspect_ids
+
+        found = inspect_ids(resolved, scheme or [], tell=tell)
+    print_ids(found)
+
+
+@app.command()
 def report(run: RunArgument) -> None:
     """Write report.html of a finished run again, and print its leaderboard."""
     from llm4rec.app.terminal import print_leaderboard

@@ -27,6 +27,7 @@ from llm4rec.metrics import LOWER, cases_needed
 
 if TYPE_CHECKING:  # the audit loads every library that a system may need
     from llm4rec.experiment.audit.audit import Audit
+    from llm4rec.experiment.item_ids import Inspected
 
 #: Control characters, and those that turn the direction of writing.
 _OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
@@ -336,3 +337,41 @@ def print_audit(audit: Audit) -> None:
     plural = {"leak": "leaks", "warning": "warnings"}
     told = ", ".join(f"{n} {verdict if n == 1 else plural.get(verdict, verdict)}" for verdict, n in counts.items())
     console.print(Text(f"{_plain(audit.name)}: {told}", "bold"))
+
+
+def print_ids(found: Sequence[Inspected]) -> None:
+    """Print what schemes of item IDs are like: one row for each place in the IDs, and some IDs."""
+    console = _console()
+    for one in found:
+        report = one.report
+        told = f"{report.n_items:,} items, {report.mean_depth:.1f} tokens each, {report.used:,} of {report.n_tokens:,} in use"
+        if report.collisions is not None:
+            told += f", {report.collisions:,} collisions resolved"
+        table = _table()
+        for column in (
+            "token",
+            "items",
+            "used",
+            "perplexity",
+            "prefixes",
+            "largest",
+            "near texts",
+            "same users",
+            "shuffled",
+        ):
+            table.add_column(column, justify="right")
+        for at, level in enumerate(report.levels, 1):
+            shares = ("-" if share is None else f"{share:.3f}" for share in (level.text, level.events, level.chance))
+            counts = (f"{count:,}" for count in (level.items, level.used))
+            rest = (f"{level.perplexity:,.0f}", f"{level.prefixes:,}", f"{level.largest:,}")
+            table.add_row(str(at), *counts, *rest, *shares)
+        console.print(Text(_plain(f"{one.name} ({_scheme(one)}): {told}"), "bold"))
+        console.print(table)
+        for item, words in one.examples:
+            console.print(Text(f"  {_plain(item)}: {_plain(words)}"))
+
+
+def _scheme(one: Inspected) -> str:
+    """Return a scheme's name and control."""
+    name = str(one.scheme.model_dump()["scheme"])
+    return name if one.scheme.control == "none" else f"{name}, {one.scheme.control}"
