@@ -107,6 +107,7 @@ def timing(n: int = 12_000, d: int = 384) -> dict[str, object]:
 # -- pictures -------------------------------------------------------------------------------
 INK, FAINT, GRID = "#222", "#777", "#ddd"
 TEXT, EVENTS, CHANCE = "#1f6fb4", "#d9822b", "#999"
+SCALE = 0.6  # the longest bar of the neighbours
 
 
 def svg(width: int, height: int, title: str, body: Sequence[str]) -> str:
@@ -158,9 +159,9 @@ def draw_clusters(xy: np.ndarray, panels: dict[str, ItemIDs]) -> str:
 
 def draw_use(built: dict[str, Built], names: Sequence[str]) -> str:
     """Return bars of how many items have each code, for the first three tokens of some schemes."""
-    wide, high, gap, left, top = 210, 70, 26, 130, 46
+    wide, high, gap, left, top = 210, 60, 38, 165, 58
     body = [word(10, 18, "Items of each code, most used first; the line is an even share", fill=FAINT)]
-    body += [word(left + at * (wide + gap), top - 8, f"token {at + 1}", weight="600") for at in range(3)]
+    body += [word(left + at * (wide + gap), top - 20, f"token {at + 1}", weight="600") for at in range(3)]
     for row, name in enumerate(names):
         padded = built[name].ids.padded()
         y = top + row * (high + gap)
@@ -177,30 +178,34 @@ def draw_use(built: dict[str, Built], names: Sequence[str]) -> str:
             body.append(f'<path d="{bars}" fill="{TEXT}"/>')
             body.append(f'<path d="M{x} {share:.1f}h{wide}" stroke="{EVENTS}" stroke-dasharray="3 3" fill="none"/>')
             body.append(f'<path d="M{x} {y + high}h{wide}" stroke="{GRID}" fill="none"/>')
-            body.append(word(x + wide, y + 10, f"{len(counts)} codes, most {most}", fill=FAINT, anchor="end", size=11))
+            body.append(word(x + wide, y - 5, f"{len(counts)} codes, most {most}", fill=FAINT, anchor="end", size=11))
     return svg(left + 3 * (wide + gap), top + len(names) * (high + gap) + 4, "How many items have each code", body)
 
 
 def draw_neighbours(built: dict[str, Built]) -> str:
     """Return, for each scheme, the share of neighbours with the same first token, and with the same first two."""
-    left, wide, high, gap, top = 140, 250, 34, 40, 62
+    left, wide, high, gap, top = 165, 250, 34, 40, 66
     body = [word(10, 18, "Share of an item's ten nearest that have the same beginning of the ID", fill=FAINT)]
     for at, (label, fill) in enumerate((("near by text", TEXT), ("taken by the same users", EVENTS), ("shuffled IDs", CHANCE))):
-        body.append(f'<rect x="{left + at * 170}" y="28" width="10" height="10" fill="{fill}"/>')
-        body.append(word(left + at * 170 + 15, 37, label))
+        body.append(f'<rect x="{left + at * 180}" y="28" width="10" height="10" fill="{fill}"/>')
+        body.append(word(left + at * 180 + 15, 37, label))
     for at, title in enumerate(("the first token", "the first two tokens")):
         x = left + at * (wide + gap)
         body.append(word(x, top - 6, title, weight="600"))
-        for tick in (0, 0.25, 0.5, 0.75, 1):
-            body.append(f'<path d="M{x + wide * tick:.1f} {top}v{len(built) * high}" stroke="{GRID}" fill="none"/>')
-            body.append(word(x + wide * tick, top + len(built) * high + 14, f"{tick:g}", fill=FAINT, anchor="middle", size=11))
+        for tick in (0, 0.2, 0.4, 0.6):
+            body.append(f'<path d="M{x + wide * tick / SCALE:.1f} {top}v{len(built) * high}" stroke="{GRID}" fill="none"/>')
+            body.append(
+                word(x + wide * tick / SCALE, top + len(built) * high + 14, f"{tick:g}", fill=FAINT, anchor="middle", size=11)
+            )
     for row, (name, one) in enumerate(built.items()):
         y = top + row * high
         body.append(word(left - 12, y + high / 2 + 4, name, anchor="end"))
         for at, level in enumerate(one.report.levels[:2]):
             x = left + at * (wide + gap)
             for nth, (share, fill) in enumerate(((level.text, TEXT), (level.events, EVENTS), (level.chance, CHANCE))):
-                body.append(f'<rect x="{x}" y="{y + 5 + nth * 8}" width="{wide * (share or 0):.1f}" height="7" fill="{fill}"/>')
+                body.append(
+                    f'<rect x="{x}" y="{y + 5 + nth * 8}" width="{wide * (share or 0) / SCALE:.1f}" height="7" fill="{fill}"/>'
+                )
     return svg(left + 2 * (wide + gap), top + len(built) * high + 26, "Neighbours that share the beginning of their IDs", body)
 
 

@@ -241,3 +241,16 @@ def test_a_report_of_a_broken_specification_is_one_line(folder: Path, tmp_path: 
     for content in ("", "experiment = 1"):
         (tmp_path / "run" / "spec.toml").write_text(content)
         assert "spec.toml" in refused("report", tmp_path / "run")
+
+
+def test_ids_says_what_schemes_are_like(folder: Path) -> None:
+    done = llm4rec("ids", folder / "tiny.toml", "--scheme", "sequential", "--scheme", "collaborative")
+    assert done.returncode == 0, done.stderr
+    assert "sequential (sequential): 20 items, 1.0 tokens each, 20 of 100 in use" in done.stdout
+    assert "collaborative (collaborative): 20 items" in done.stdout
+    assert "  i" in done.stdout.splitlines()[-1], "no item with its ID"
+    assert "systems: no system generates item IDs; name a scheme: --scheme random" in refused("ids", folder / "tiny.toml")
+    assert "unknown scheme 'rqkmeans'; did you mean 'rq-kmeans'?" in refused(
+        "ids", folder / "tiny.toml", "--scheme", "rqkmeans"
+    )
+    assert "there is no table [encoder.minilm]" in refused("ids", folder / "tiny.toml", "--scheme", "rq-kmeans")

@@ -231,7 +231,7 @@ def test_a_system_like_another_differs_in_what_it_says() -> None:
     assert shuffled.parts[0].params["dropout"] == wide.parts[0].params["dropout"] == 0.3
     assert shuffled.parts[0].params["item_init"] == systems["sasrec"].parts[0].params["item_init"] | {"control": "shuffled"}
     assert (wide.parts[0].params["width"], wide.parts[0].params["item_init"]["control"]) == (128, "shuffled")
-    assert shuffled.control and not wide.control  # what a system is to the table is not taken over
+    assert (shuffled.control, wide.control) == (True, False)  # what a system is to the table is not taken over
     assert shuffled.note == ""
 
 

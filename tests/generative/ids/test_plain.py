@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec.core import Dataset, SpecError
+from llm4rec.core import Dataset, SpecError, Split
 from llm4rec.data import DataConfig, SplitConfig, load, make_split
 from llm4rec.generative.ids import RandomIDs, SequentialIDs, SingleIDs
 from llm4rec.generative.ids.sequential import numbers
@@ -91,27 +91,18 @@ def test_tokens_are_groups_of_digits() -> None:
     assert ids.codes[100].tolist() == [1, 0, 0]
 
 
-Guess = Callable[[Dataset], float]
-
-
-def next_after_the_highest(numbered: Dataset, world: Any) -> float:
+def next_after_the_highest(numbered: Dataset, split: Split) -> float:
     """Return the share of test cases in which the number after the highest of the history is the answer."""
     number = numbers(numbered, "users")
     item = np.argsort(number)
-    cases = world.test
+    cases = split.test
     highest = np.maximum.reduceat(number[cases.queries.history.values], cases.queries.history.offsets[:-1])
     guess = np.append(item, -1)[np.minimum(highest + 1, len(item))]
     return float(np.mean(guess == cases.truth.values))
 
 
-def test_held_out_events_do_not_number_items(tmp_path: Any) -> None:
-    """P5's leak: a rule without any model hits when whole sequences number the items, and never when training does."""
-    rng = RNG(0)
-    lines = ["user,item,time"]
-    for user in range(300):
-        lines += [f"u{user},i{i},{t}" for t, i in enumerate(rng.choice(3000, size=8, replace=False), 1_000_000_000)]
-    (tmp_path / "log.csv").write_text("\n".join(lines))
-    split = make_split(load(DataConfig(path=tmp_path / "log.csv")), SplitConfig(kind="leave-one-out"))
+def leaking(split: Split) -> Dataset:
+    """Return the training part with the held-out events put back, as P5 numbered its items."""
     assert split.valid is not None
     late = [
         split.train.events.head(len(held)).with_columns(
@@ -119,10 +110,22 @@ def test_held_out_events_do_not_number_items(tmp_path: Any) -> None:
         )
         for held in (split.valid, split.test)
     ]
-    whole = split.train.with_events(pl.concat([split.train.events, *late]))
-    assert next_after_the_highest(whole, split) > 0.1
+    return split.train.with_events(pl.concat([split.train.events, *late]))
+
+
+def test_held_out_events_do_not_number_items(tmp_path: Path) -> None:
+    """P5's leak: a rule without any model hits when whole sequences number the items, and never when training does."""
+    rng = RNG(0)
+    lines = ["user,item,time"]
+    for user in range(300):
+        lines += [f"u{user},i{i},{t}" for t, i in enumerate(rng.choice(3000, size=8, replace=False), 1_000_000_000)]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    split = make_split(load(DataConfig(path=tmp_path / "log.csv")), SplitConfig(kind="leave-one-out"))
+    assert next_after_the_highest(leaking(split), split) > 0.1
     assert next_after_the_highest(split.train, split) < 0.01
 
 
-def test_no_leak_on_movielens(ml100k_split: Any) -> None:
+def test_no_leak_on_movielens(ml100k_split: Split) -> None:
+    """13 of 943 first guesses hit with the leak, none without."""
+    assert next_after_the_highest(leaking(ml100k_split), ml100k_split) > 10 / 943
     assert next_after_the_highest(ml100k_split.train, ml100k_split) < 3 / 943
