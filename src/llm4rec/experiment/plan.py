@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from llm4rec import __file__ as package
 from llm4rec.core import Split, Training
 from llm4rec.data import DataConfig
+from llm4rec.experiment.code import fingerprint
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
@@ -38,7 +38,7 @@ class Plan(Generic[S]):
         """Return a hash of all that shapes a system's fit with a seed."""
         system = self.spec.systems[name]
         shapes = {
-            "code": _code_fingerprint(),
+            "code": fingerprint(frozenset(p.entry.component.__module__ for p in system.parts)),
             "split": self.split.fingerprint,
             "texts": self._texts,
             "seed": seed,
@@ -104,19 +104,3 @@ def key_of(path: Path) -> str | None:
 def digest(value: Any) -> str:
     """Return a hash of a value's JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _code_fingerprint() -> str:
-    """Return a hash of the package's source without application, report and audit, which shape no figure."""
-    if not _CODE:
-        root = Path(package).parent
-        whole = hashlib.sha256()
-        for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".j2", ".toml"}):
-            place = path.relative_to(root)
-            if place.parts[0] != "app" and not any(part.startswith(("report", "audit")) for part in place.parts):
-                whole.update(place.as_posix().encode() + b"\0" + path.read_bytes())
-        _CODE.append(whole.hexdigest())
-    return _CODE[0]
-
-
-_CODE: list[str] = []
