@@ -39,6 +39,8 @@ HEAVY = {
         "llm4rec.models.gru4rec",
         "llm4rec.models.lightgcn", "llm4rec.models.two_tower", "llm4rec.models.feature_network",
         "llm4rec.models.fm", "llm4rec.models.deepfm", "llm4rec.models.dcn",
+        "llm4rec.generative.walk", "llm4rec.generative.step", "llm4rec.generative.search", "llm4rec.generative.decode",
+        "llm4rec.generative.processor", "llm4rec.generative.t5", "llm4rec.generative.causal",
         "llm4rec.generative.ids.rq_vae",
     },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
