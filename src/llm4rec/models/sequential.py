@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,7 @@ from llm4rec.metrics import evaluate
 from llm4rec.nn.losses import LossConfig, next_item_loss
 from llm4rec.nn.train import reduced_precision
 from llm4rec.nn.train import train as train_network
-
-#: The narrowest rows in which short histories are computed, and the share of the work that must remain
-#: for it not to be worth their while: each width costs its own calls.
-_NARROW, _WORTH = 8, 0.6
+from llm4rec.nn.windows import Span, Windows
 
 
 class SequentialConfig(LossConfig):
@@ -34,7 +31,7 @@ class SequentialConfig(LossConfig):
     """Share of activations dropped in embeddings and between layers."""
     length: int = Field(50, ge=1)
     """Most recent events that are looked at."""
-    windows: Literal["all", "last"] = "all"
+    windows: Span = "all"
     """What is trained on of a history longer than ``length``: all of it, cut into windows, or its end
     alone, as in the papers."""
     learning_rate: float = Field(2e-3, gt=0)
@@ -156,7 +153,7 @@ class SequentialScorer(ScoringComponent[C]):
             with torch.no_grad():
                 network.take_text(torch.from_numpy(vectors))
         self.network_, self.popularity_ = network, train.item_counts.astype(np.float32)
-        windows = Windows.of(train, config, timed=network.timed)
+        windows = Windows.of(train, config.length, config.windows, timed=network.timed)
         popularity = torch.from_numpy(self.popularity_)
 
         def batches(_: int) -> Iterator[NDArray[np.int64]]:
@@ -224,58 +221,3 @@ class SequentialScorer(ScoringComponent[C]):
         self.network_ = self.network(len(self.popularity_)).eval()
         weights = {k.removeprefix("network_."): torch.from_numpy(v) for k, v in state.items() if k.startswith("network_.")}
         self.network_.load_state_dict(weights)
-
-
-class Windows:
-    """The training histories, cut into rows of one width that predict each event once.
-
-    Attributes:
-        events: int64[w, length + 1], places in the histories, padded on the left with -1.
-    """
-
-    def __init__(self, events: NDArray[np.int64], items: NDArray[np.int32], times: NDArray[np.int64] | None, pad: int) -> None:
-        self.events = events
-        self._items = torch.from_numpy(np.append(items, pad).astype(np.int64)[events])  # [w, t + 1]
-        self._times = None if times is None else torch.from_numpy(np.append(times, 0)[events])
-        self._lengths = (events >= 0).sum(axis=1) - 1  # [w], positions with something to predict from
-
-    @classmethod
-    def of(cls, train: Dataset, config: SequentialConfig, *, timed: bool) -> Windows:
-        """Cut the training histories, with their times if they are wanted."""
-        histories = train.histories
-        whole = Ragged(histories.items.offsets, np.arange(len(histories.items.values), dtype=np.int32))
-        events = cut(whole if config.windows == "all" else whole.last(config.length + 1), config.length + 1)
-        return cls(events, histories.items.values, histories.times if timed else None, train.n_items)
-
-    def batch(self, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Yield histories int64[b, t], what follows int64[b, t], times int64[b, t + 1] or None, of the given rows.
-
-        Most histories may be far shorter than ``length``.  Rows then come in groups of like widths
-        (8, 16, 32, ...), which changes nothing but the work: pads are invisible, and positions are
-        counted from the end.
-        """
-        lengths, most = self._lengths[rows], self.events.shape[1] - 1
-        widths = np.minimum(np.maximum(_NARROW, 1 << np.ceil(np.log2(lengths)).astype(np.int64)), most)  # [b]
-        widest = int(widths.max())
-        if widths.sum() > _WORTH * widest * len(rows):
-            widths = np.full(len(rows), widest)
-        for width in np.unique(widths):
-            some = torch.from_numpy(rows[widths == width])
-            items = self._items[some, -width - 1 :]
-            yield items[:, :-1], items[:, 1:], None if self._times is None else self._times[some, -width - 1 :]
-
-
-def cut(sequences: Ragged, width: int) -> NDArray[np.int64]:
-    """Cut sequences into windows int64[w, width] of their values, padded on the left with -1.
-
-    Windows are laid from the end of a sequence and share one event with the window before, so
-    that every event but a sequence's first is the target of exactly one position.
-    """
-    step = width - 1
-    counts = np.maximum(-(-(sequences.lengths - 1) // step), 0)  # windows of each sequence
-    rows = np.repeat(np.arange(len(sequences)), counts)
-    nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # 0 is the last window
-    stop = sequences.offsets[rows + 1] - nth * step
-    at = stop[:, None] - np.arange(width, 0, -1)  # [w, width]
-    inside = at >= sequences.offsets[rows][:, None]
-    return np.where(inside, sequences.values[np.maximum(at, 0)], -1).astype(np.int64)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm4rec.core import Ragged
 from llm4rec.models.sasrec import SASRec, SASRecConfig
-from llm4rec.models.sequential import SequentialConfig, Windows, cut
+from llm4rec.nn.windows import Span, Windows, cut
 from tests import worlds
 
 
@@ -71,9 +71,9 @@ def test_groups_give_the_states_of_whole_rows() -> None:
 
 
 @pytest.mark.parametrize("windows", ["all", "last"])
-def test_windows_of_the_end_alone_leave_the_rest_out(windows: str) -> None:
+def test_windows_of_the_end_alone_leave_the_rest_out(windows: Span) -> None:
     train = worlds.cycle().split.train
     lengths = train.histories.items.lengths
-    made = Windows.of(train, SequentialConfig(length=3, windows=windows), timed=False)
+    made = Windows.of(train, 3, windows)
     predicted = (made.events[:, :-1] >= 0).sum()
     assert predicted == {"all": (lengths - 1).sum(), "last": np.minimum(lengths - 1, 3).sum()}[windows]
