@@ -9,23 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from llm4rec.core import DataError, Dataset, Queries, Ragged, RunError, did_you_mean
+from llm4rec.core import DataError, Dataset, Queries, Ragged, RunError
 from llm4rec.core.columns import ITEM, USER
 from llm4rec.data import Log
-from llm4rec.experiment.directory import RunDirectory
-from llm4rec.experiment.resources import RunResources
-from llm4rec.experiment.spec import Spec, read_spec
-from llm4rec.experiment.systems import build, restore
+from llm4rec.experiment.opened import OpenRun
 from llm4rec.pipeline import Pipeline
-
-
-def open_system(directory: RunDirectory, spec: Spec, name: str, resources: RunResources) -> Any:
-    """Return a run's fitted component or pipeline (of the first seed)."""
-    if name not in spec.systems:
-        raise RunError(f"has no system {name!r}", where=str(directory.path), todo=did_you_mean(name, spec.systems))
-    system = spec.systems[name]
-    inner = {r: open_system(directory, spec, r, resources) for r in system.retrieve}
-    return restore(build(system, resources, inner), directory.model(name, spec.experiment.seeds[0]), resources)
 
 
 def query_of(dataset: Dataset, user: str | None, history: Sequence[str] | None) -> Queries:
@@ -69,22 +57,14 @@ def recommend(
     Returns a mapping with ``system``, ``label``, ``history_length``, ``recent`` (titles, most recent
     first), ``list`` of (item, title, score) and ``why`` (item -> sentence, empty unless asked for).
     """
-    directory = RunDirectory(run)
-    summary, spec = directory.read_json("summary.json"), read_spec(directory / "spec.toml")
-    if spec.protocol.task != "ranking":
-        todo = "run a specification whose protocol.task is 'ranking'"
-        raise RunError("its systems predict values and recommend no lists", where=str(run), todo=todo)
-    dataset = directory.read_dataset()
-    primary = spec.experiment.primary
-    if system is None:
-        full = [n for n, s in summary.items() if not s["sampled"] and not s["control"]] or list(summary)
-        system = max(full, key=lambda n: summary[n]["metrics"][primary]["mean"])
+    opened = OpenRun(run)
+    dataset, spec = opened.dataset, opened.spec
+    system = opened.best if system is None else system
     if k > dataset.n_items:
         raise DataError(f"k is {k}, but the catalogue has {dataset.n_items} items", todo="ask for fewer")
     queries = query_of(dataset, user, history)
-    resources = RunResources(spec.llm, spec.encoder, directory.store)
     try:
-        component = open_system(directory, spec, system, resources)
+        component = opened.system(system)
         lists = component.retrieve(queries, k, exclude=seen(dataset, queries))
         why: dict[str, str] = {}
         if explain:
@@ -95,13 +75,13 @@ def recommend(
                 )
             why = {dataset.items.ids[e.item]: e.sentence for e in component.explain(queries, lists)[0]}
     finally:
-        resources.close()
+        opened.close()
     titles = dataset.item_table["title"].to_list() if "title" in dataset.item_table.columns else list(dataset.items.ids)
     held = lists.items[0][lists.items[0] >= 0].tolist()
     recent = queries.history[0][::-1][:3].tolist()
     return {
         "system": system,
-        "label": summary[system]["label"],
+        "label": opened.summary[system]["label"],
         "history_length": len(queries.history[0]),
         "recent": [titles[i] or dataset.items.ids[i] for i in recent],
         "list": [

@@ -279,7 +279,6 @@ class Pipeline(Component[PipelineConfig]):
             clock, before = time.perf_counter(), queries
             queries = augmenter.enrich(queries)
             told = None if queries.profiles is before.profiles else queries.profiles
-            clock = time.perf_counter() - clock
             seconds = time.perf_counter() - clock
             additions.append(Addition(f"augment:{name}", columns, told, seconds, queries.profile_notes))
             queries = replace(queries, profile_notes=None)
@@ -329,6 +328,13 @@ class Pipeline(Component[PipelineConfig]):
         """
         trace = self.run(queries, k, exclude=exclude, idle=False)
         return replace(trace.lists, notes=trace.notes)
+
+    def rank(self, queries: Queries, candidates: Lists) -> Lists:
+        """Return given candidates in the rankers' order; they have no scores to mix with, so weights do not count."""
+        queries = self._enriched(queries)[0]
+        for ranker, depth in zip(self.rankers, self.depths, strict=True):
+            candidates = self._join(candidates, ranker.rank(queries, candidates.head(depth)), depth, 1.0)
+        return candidates
 
     def explain(self, queries: Queries, lists: Lists) -> list[tuple[Explanation, ...]]:
         """Return the explainer's explanations; raises ``RunError`` if there is none."""

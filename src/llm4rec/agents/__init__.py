@@ -1,0 +1,1 @@
+"""A run's systems as tools, the candidates that tools hand on, and agents that use them."""
