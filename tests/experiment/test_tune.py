@@ -1,11 +1,7 @@
-"""Tuning: equal budgets, validation cases alone, nothing lost by a kill, and the best written out."""
+"""Tuning: equal budgets, validation cases alone, failures counted, and the best written out."""
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,53 +10,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from llm4rec.core import Choice, RunError, SpecError, Uniform, Whole
+from llm4rec.core import SpecError
 from llm4rec.data import load, make_split, make_training
-from llm4rec.experiment.catalog import CATALOG
 from llm4rec.experiment.run import run
-from llm4rec.experiment.search import Search, search_of
-from llm4rec.experiment.spec import parse_spec, read_spec, tune_options
-from llm4rec.experiment.trials import Record, TrialLog
-from llm4rec.experiment.tune import Tuned, tune
+from llm4rec.experiment.search import search_of
+from llm4rec.experiment.spec import read_spec, tune_options
+from llm4rec.experiment.tune import tune
 from llm4rec.models.ease import EASE, EASEConfig
-from llm4rec.models.sasrec import SASRec, SASRecConfig
-
-SEARCH = """
-[tune]
-trials = 5
-seeds = [7, 8]
-finalists = 2
-
-[tune.space.sasrec]
-learning_rate = { low = 1e-4, high = 1e-1, log = true }
-heads = [1, 2, 4]
-epochs = 1
-
-[tune.space.both.fusion_weights]
-1 = { low = 0.1, high = 10.0, log = true }
-"""
+from tests.experiment.made_tune import go, lines, with_search
 
 
 @pytest.fixture
 def path(log_folder: Path) -> Path:
     """Return a specification with a table for tuning."""
-    path = log_folder / "spec.toml"
-    path.write_text(path.read_text() + SEARCH)
-    return path
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    """Return the trials without what differs from one machine to the next."""
-    found = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
-
-
-def go(path: Path, out: Path, **options: Any) -> Tuned:
-    names = options.pop("systems", ("ease", "sasrec", "both"))
-    return tune(tune_options(read_spec(path), options), out, systems=names)
+    return with_search(log_folder)
 
 
 # -- budgets, finalists, results --------------------------------------------------------------
@@ -197,80 +161,6 @@ def test_a_poisoned_validation_part_changes_the_figures(path: Path, tmp_path: Pa
     assert other.fingerprint != clean.fingerprint
 
 
-# -- resuming ---------------------------------------------------------------------------------
-def test_the_same_command_again_fits_nothing(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = go(path, tmp_path / "out", systems=("ease", "sasrec"))
-    before = (tmp_path / "out" / "trials.jsonl").read_bytes(), one.path.read_text()
-
-    def no(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("fitted again")
-
-    monkeypatch.setattr(EASE, "fit", no)
-    monkeypatch.setattr(SASRec, "fit", no)
-    two = go(path, tmp_path / "out", systems=("ease", "sasrec"))
-    assert ((tmp_path / "out" / "trials.jsonl").read_bytes(), two.path.read_text()) == before
-    assert one.outcomes == two.outcomes
-
-
-def test_more_trials_go_on_from_those_there_are(path: Path, tmp_path: Path) -> None:
-    go(path, tmp_path / "out", systems=("ease",), trials=3)
-    few = lines(tmp_path / "out")
-    go(path, tmp_path / "out", systems=("ease",), trials=14)
-    go(path, tmp_path / "whole", systems=("ease",), trials=14)
-    assert lines(tmp_path / "out")[: len(few)] == few
-    assert lines(tmp_path / "out") == lines(tmp_path / "whole"), "a search that was cut off goes on as it would have"
-
-
-def test_kill_9_loses_the_trial_in_flight_and_no_more(path: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "llm4rec.app.cli",
-        "tune",
-        str(path),
-        "--out",
-        str(tmp_path / "out"),
-        "--systems",
-        "ease,sasrec",
-    ]
-    log = tmp_path / "out" / "trials.jsonl"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 240
-        while not (log.exists() and log.read_bytes().count(b'"done"') >= 3):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    kept = [line for line in lines(tmp_path / "out") if line["state"] == "done"]
-    with log.open("a") as file:
-        file.write('{"key": "half a li')  # what a kill within a write leaves
-    go(path, tmp_path / "out", systems=("ease", "sasrec"))
-    go(path, tmp_path / "whole", systems=("ease", "sasrec"))
-    done = [[line for line in lines(tmp_path / d) if line["state"] == "done"] for d in ("out", "whole")]
-    assert done[0][: len(kept)] == kept
-    assert done[0] == done[1]
-
-
-def test_a_changed_specification_is_another_search(path: Path, tmp_path: Path) -> None:
-    go(path, tmp_path / "out", systems=("ease",), trials=2)
-    path.write_text(path.read_text().replace("l2 = 5.0", "l2 = 6.0"))
-    told: list[str] = []
-    tune(tune_options(read_spec(path), {"trials": 2}), tmp_path / "out", systems=["ease"], tell=told.append)
-    assert any("2 trials in the log are of another specification" in line for line in told)
-    assert len([line for line in lines(tmp_path / "out") if line["state"] == "done"]) == 4
-
-
-def test_a_broken_log_is_told(path: Path, tmp_path: Path) -> None:
-    go(path, tmp_path / "out", systems=("ease",), trials=2)
-    log = tmp_path / "out" / "trials.jsonl"
-    log.write_text("nonsense\n" + log.read_text())
-    with pytest.raises(RunError, match="line 1 is no trial"):
-        go(path, tmp_path / "out", systems=("ease",))
-
-
 # -- failures ---------------------------------------------------------------------------------
 def test_a_failing_trial_is_counted_and_not_fatal(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit, calls = EASE.fit, iter(range(100))
@@ -300,62 +190,6 @@ def test_where_every_trial_fails_the_own_parameters_stay(path: Path, tmp_path: P
     assert read_spec(found.path).systems["ease"] == read_spec(path).systems["ease"]
 
 
-def test_a_trial_that_kills_its_process_three_times_has_failed(path: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    go(path, out, systems=("ease",), trials=1)
-    log = TrialLog(out / "trials.jsonl")
-    second = search_of(read_spec(path), "ease")
-    assert second is not None
-    own = [(log.records[-1].params, log.records[-1].value)]
-    params = second.propose(own, sampler="tpe", seed=1, name="ease", number=1)
-    assert params is not None
-    for _ in range(3):
-        log.append(log.records[0].model_copy(update={"number": 1, "params": dict(params)}))
-    (outcome,) = go(path, out, systems=("ease",), trials=2).outcomes
-    assert outcome.failed == 1
-    assert outcome.error is not None
-    assert "ended 3 times" in outcome.error
-
-
-# -- the space --------------------------------------------------------------------------------
-def space(path: Path, name: str, table: str) -> Search | None:
-    text = path.read_text().split("[tune.space.both")[0].replace("[tune.space.sasrec]", "[unused]").split("[unused]")[0]
-    return search_of(parse_spec(f"{text}\n[tune.space.{name}]\n{table}", folder=path.parent), name)
-
-
-def test_ranges_of_the_specification_replace_those_of_the_component(path: Path) -> None:
-    search = space(path, "ease", "l2 = { low = 1, high = 9 }")
-    assert search is not None
-    assert search.ranges == {"l2": Uniform(1.0, 9.0), "half_life": EASE.space["half_life"]}
-    search = space(
-        path, "sasrec", "epochs = { low = 1, high = 9 }\nheads = [1, 2]\nwidth = 16\ndropout = { low = 0, high = 0.5 }"
-    )
-    assert search is not None
-    assert {k: search.ranges[k] for k in ("epochs", "heads", "dropout")} == {
-        "epochs": Whole(1, 9), "heads": Choice((1, 2)), "dropout": Uniform(0.0, 0.5)
-    }  # fmt: skip
-    assert search.fixed == {"width": 16}
-
-
-@pytest.mark.parametrize(
-    ("name", "table", "says"),
-    [
-        ("ease", "l3 = [1.0, 2.0]", r"tune.space.ease.l3: there is no such parameter to tune; known: half_life, l2"),
-        ("ease", "l2 = { low = 1.0 }", "a range needs 'high'"),
-        ("ease", "l2 = { low = 5.0, high = 1.0 }", "no range"),
-        ("ease", "l2 = { low = -1.0, high = 1.0 }", "cannot be -1.0: Input should be greater than 0"),
-        ("ease", "l2 = [1.0, 'much']", "cannot be 'much'"),
-        ("ease", "half_life = 'long'", "cannot be 'long'"),
-        ("both", "fusion_weights.2 = [1.0, 2.0]", "there is no such parameter"),
-        ("sasrec", "item_init.scale = [0.1, 0.2]", "there is no such parameter"),
-        ("easy", "l2 = [1.0, 2.0]", "'easy' is no system; did you mean 'ease'"),
-    ],
-)
-def test_a_range_that_does_not_fit_is_told(path: Path, name: str, table: str, says: str) -> None:
-    with pytest.raises(SpecError, match=says):
-        space(path, name, table)
-
-
 def test_two_budgets_are_refused_and_one_takes_the_others_place(path: Path) -> None:
     spec = read_spec(path)
     replaced = tune_options(spec, {"seconds": 3.0}).tune
@@ -374,68 +208,3 @@ def test_systems_that_cannot_be_tuned_say_why(path: Path, tmp_path: Path) -> Non
         go(path, tmp_path / "out", systems=("told",))
     with pytest.raises(SpecError, match="'eas' is no system; did you mean 'ease'"):
         go(path, tmp_path / "out", systems=("eas",))
-
-
-@pytest.mark.parametrize("name", [n for n, e in CATALOG.items() if e.component.space])
-def test_declared_ranges_fit_their_component_and_hold_its_defaults(name: str) -> None:
-    component = CATALOG[name].component
-    own = component.Config().model_dump(mode="json")
-    search = Search(component.Config, own, {k: s for k, s in component.space.items() if "." not in k})
-    for key, space in search.ranges.items():
-        ends = space.values if isinstance(space, Choice) else (space.low, space.high)
-        for end in ends:
-            component.Config.model_validate(own | {key: end})
-        value = own[key]
-        assert value in ends if isinstance(space, Choice) else space.low <= value <= space.high, f"{key}: {value}"
-    for number in range(1, 4):
-        params = search.propose([], sampler="random", seed=1, name=name, number=number)
-        assert params is not None
-        search.with_params(params)
-
-
-def test_what_does_not_go_together_is_never_tried() -> None:
-    search = Search(SASRecConfig, SASRecConfig().model_dump(mode="json"), {"width": Choice((8, 9)), "heads": Choice((2, 3, 4))})
-    past: list[tuple[dict[str, Any], float | None]] = []
-    while (params := search.propose(past, sampler="tpe", seed=1, name="x", number=len(past))) is not None:
-        assert params["width"] % params["heads"] == 0
-        past.append((dict(params), None))
-    assert len(past) == 3
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 2**31 - 1), st.integers(1, 15), st.sampled_from(["tpe", "random"]))
-def test_a_proposal_follows_from_the_past_alone(seed: int, n: int, sampler: Any) -> None:
-    search = Search(EASEConfig, EASEConfig().model_dump(mode="json"), {"l2": Uniform(10.0, 5000.0, log=True)})
-    past: list[tuple[dict[str, Any], float | None]] = [({"l2": 400.0}, 0.1)]
-    past += [({"l2": 10.0 + i}, None if i % 3 == 0 else 0.1 + i / 100) for i in range(n)]
-    drawn = [search.propose(past, sampler=sampler, seed=seed, name="a", number=n) for _ in range(2)]
-    assert drawn[0] == drawn[1]
-    assert drawn[0] is not None
-    value = drawn[0]["l2"]
-    assert 10.0 <= value <= 5000.0
-    assert value == float(f"{value:.4g}"), "short enough to read"
-
-
-def test_tpe_finds_a_peak_sooner_than_chance() -> None:
-    """On a made peak, 30 trials: the guided draws come nearer."""
-    search = Search(
-        EASEConfig, EASEConfig().model_dump(mode="json"), {"l2": EASE.space["l2"], "half_life": EASE.space["half_life"]}
-    )
-
-    def best(sampler: Any, seed: int) -> float:
-        past: list[tuple[Any, float | None]] = []
-        for number in range(30):
-            params = search.propose(past, sampler=sampler, seed=seed, name="x", number=number)
-            assert params is not None
-            distance = np.log(params["l2"] / 300) ** 2 + np.log(params["half_life"] / 5) ** 2
-            past.append((params, float(-distance)))
-        return max(v for _, v in past if v is not None)
-
-    assert best("tpe", 1) > best("random", 1)
-
-
-def test_a_line_of_the_log_reads_back(tmp_path: Path) -> None:
-    record = Record(key="k", system="s", number=0, seed=1, params={}, state="done", metric="m", value=0.1, seconds=1.0)
-    log = TrialLog(tmp_path / "log.jsonl")
-    log.append(record)
-    assert TrialLog(log.path).records == [record]
