@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from scipy.optimize import minimize
 
-from llm4rec.core import Queries, Ragged
+from llm4rec.core import Queries, Ragged, SpecError
 from llm4rec.data import DataConfig, as_clicks, load
 from llm4rec.models.bias import Bias, BiasConfig
 from tests import rated
@@ -77,3 +77,8 @@ def test_the_published_error_on_random_splits(asset: Callable[[str], Path]) -> N
         model = Bias(BiasConfig(half_life=0)).fit(train, valid=None, rng=NOBODY)
         found.append(np.sqrt(np.mean((model.predict(queries, asked["item"].to_numpy()) - asked["value"].to_numpy()) ** 2)))
     assert 0.935 <= np.mean(found) <= 0.95
+
+
+def test_the_logistic_loss_is_for_chances_alone() -> None:
+    with pytest.raises(SpecError, match=r"loss: the logistic loss is for values from 0 to 1, not from"):
+        Bias(BiasConfig(loss="logistic")).fit(rated.tastes().split.train, valid=None, rng=NOBODY)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy import sparse
@@ -78,8 +79,12 @@ def test_smoothing_passes_its_gradient_back() -> None:
     assert torch.autograd.gradcheck(lambda u, i: _Smoothing.apply(u, i, graph, 3), (users, items))
 
 
-def test_a_trained_user_with_the_training_history_gets_the_scores_of_the_paper() -> None:
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_trained_user_with_the_training_history_gets_the_scores_of_the_paper(repeats: bool) -> None:
+    """The graph knows who took what, not how often: an event that is told twice is one edge."""
     train = worlds.checkerboard().split.train
+    if repeats:
+        train = train.with_events(pl.concat([train.events, train.events.head(len(train.events) // 3)]))
     config = LightGCNConfig(**SMALL | {"epochs": 3, "half_life": 0.0, "layers": 3})
     model = LightGCN(config).fit(train, valid=None, rng=np.random.default_rng(0))
     users, graph = model.users_ * (config.layers + 1), normalised(train.matrix())

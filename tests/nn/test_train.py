@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from llm4rec.core import SpecError
 from llm4rec.nn.train import reduced_precision, train
 
 
@@ -69,3 +70,19 @@ def test_reduced_precision_ends_with_its_block() -> None:
         assert torch.get_float32_matmul_precision() == "medium"
         raise RuntimeError
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_loss_that_is_no_number_ends_training_at_the_best_weights_or_in_one_line() -> None:
+    """On the plain parabola steps of 1.5 overshoot by a factor of two, until nothing is finite."""
+    module, optimizer = _setting(1.5)
+    with pytest.raises(SpecError, match=r"learning_rate: training diverged in epoch \d+: the loss is (inf|nan)"):
+        train(module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=500, validate=None)  # type: ignore[arg-type]
+    module, optimizer = _setting(1.5)
+    figures = iter([0.1, 0.5])
+    records = train(
+        module, optimizer, lambda _: [torch.ones(1, 1)], _towards_one(module), epochs=500, patience=500,
+        validate=lambda: next(figures, 0.0),
+    )  # type: ignore[arg-type]  # fmt: skip
+    assert module.weight.item() == pytest.approx(1 - (-2.0) ** 2), "two steps: the second look was the best"
+    assert len(records) < 500
+    assert all(r["loss"] < float("inf") for r in records)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec.core import Ragged
+from llm4rec.core import DataError, Ragged
 from llm4rec.models.sasrec import SASRec, SASRecConfig
 from llm4rec.nn.windows import Span, Windows, cut
 from tests import worlds
@@ -77,3 +77,10 @@ def test_windows_of_the_end_alone_leave_the_rest_out(windows: Span) -> None:
     made = Windows.of(train, 3, windows)
     predicted = (made.events[:, :-1] >= 0).sum()
     assert predicted == {"all": (lengths - 1).sum(), "last": np.minimum(lengths - 1, 3).sum()}[windows]
+
+
+def test_histories_of_one_event_are_told_of_in_one_line() -> None:
+    train = worlds.cycle().split.train
+    single = train.with_events(train.events.unique("user", keep="first", maintain_order=True))
+    with pytest.raises(DataError, match="no user has two training events"):
+        SASRec(SASRecConfig(width=8)).fit(single, valid=None, rng=np.random.default_rng(0))

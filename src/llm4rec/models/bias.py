@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Component, Config, Dataset, Queries, Uniform
+from llm4rec.core import Cases, Component, Config, Dataset, Queries, SpecError, Uniform
 from llm4rec.core.columns import ITEM, USER, VALUE
 
 #: Newton steps of one offset at a time; the squared loss needs one.
@@ -89,7 +89,10 @@ class Bias(Component[BiasConfig]):
 
 
 def is_logistic(loss: Loss, values: NDArray[np.floating]) -> bool:
-    """Return whether a loss is the logistic one for these training values."""
+    """Return whether a loss is the logistic one for these training values; ``SpecError`` where they are no chances."""
+    if loss == "logistic" and (values.min() < 0 or values.max() > 1):
+        what = f"the logistic loss is for values from 0 to 1, not from {values.min():g} to {values.max():g}"
+        raise SpecError(what, where="loss", todo="take 'auto', or the task 'click'")
     return loss == "logistic" or (loss == "auto" and bool(np.isin(values, (0.0, 1.0)).all()))
 
 

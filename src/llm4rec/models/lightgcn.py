@@ -188,7 +188,7 @@ class LightGCN(ScoringComponent[LightGCNConfig]):
         share = 1 / (self.config.layers + 1)
         users, items = network.users.detach().numpy(), network.items.detach().numpy()
         _, of_items = layered(users, items, graph, self.config.layers)
-        degree = np.maximum(self.popularity_, 1)[:, None]
+        degree = np.maximum(np.bincount(graph.indices, minlength=len(items)), 1).astype(np.float32)[:, None]  # users of each
         self.items_ = np.mean(of_items, axis=0)  # [n_items, d]
         # Layer k of a user is the sum over the history of layer k - 1 of its items, over both degrees' roots.
         self.spread_ = np.sum(of_items[:-1], axis=0) * np.float32(share) / np.sqrt(degree)  # [n_items, d]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from llm4rec.core import Cases, Dataset, ModelError, Queries, Ragged, Resources, ScoringComponent, SpecError
+from llm4rec.core import Cases, DataError, Dataset, ModelError, Queries, Ragged, Resources, ScoringComponent, SpecError
 from llm4rec.features.encoders import Encoder
 from llm4rec.features.reduce import ItemInit, initial_embeddings
 from llm4rec.metrics import evaluate
@@ -59,8 +59,8 @@ class SequentialConfig(LossConfig):
 class NextItemNetwork(nn.Module):
     """Histories in, one vector for each position out; items are scored by inner product.
 
-    Input and output embeddings are the same table; its last row is the pad.  A subclass builds its
-    layers and then calls ``start``.
+    Input and output embeddings are the same table; its last row is the pad.  A subclass calls ``start``
+    once what it is to draw is built; layers built after that keep the first weights of their kind.
     """
 
     #: Does ``forward`` look at times?
@@ -154,6 +154,9 @@ class SequentialScorer(ScoringComponent[C]):
                 network.take_text(torch.from_numpy(vectors))
         self.network_, self.popularity_ = network, train.item_counts.astype(np.float32)
         windows = Windows.of(train, config.length, config.windows, timed=network.timed)
+        if not len(windows.events):
+            what = "no user has two training events, so nothing comes next"
+            raise DataError(what, where=train.name, todo="take a larger log, or a model of pairs")
         popularity = torch.from_numpy(self.popularity_)
 
         def batches(_: int) -> Iterator[NDArray[np.int64]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from llm4rec.core import SpecError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ def train(
 
     Returns:
         One record an epoch: ``epoch``, ``loss``, ``seconds``, and ``valid`` where it was asked.
+
+    Raises:
+        SpecError: the loss is no number any more before there are best weights to return to.
     """
     history: list[dict[str, float]] = []
     best, best_weights, waited = float("-inf"), None, 0
@@ -84,6 +90,12 @@ def train(
                     for kept, now in zip(averaged.parameters(), module.parameters(), strict=True):
                         kept.lerp_(now, 1 - decay)
         record = {"epoch": epoch, "loss": float(torch.stack(losses).mean()), "seconds": time.perf_counter() - start}
+        if not math.isfinite(record["loss"]):
+            if best_weights is None:
+                what = f"training diverged in epoch {epoch}: the loss is {record['loss']}"
+                raise SpecError(what, where="learning_rate", todo="give a smaller one")
+            log.warning("training diverged in epoch %d; the best weights before it are kept", epoch)
+            break
         history.append(record)
         if validate is not None and epoch % every == 0:
             module.eval()
