@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm4rec.core import SpecError
 from llm4rec.core.ragged import Ragged
@@ -28,6 +30,17 @@ def test_the_truth_takes_the_last_place_and_stands_in_no_special_one() -> None:
 def test_short_lists_give_short_sets() -> None:
     chosen = take_turns([np.array([[2, -1, -1]])], 3, None, 6)
     assert chosen[0].tolist() == [2]
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 7), min_size=4, max_size=4), min_size=1, max_size=3),
+    st.sets(st.integers(0, 7), min_size=1, max_size=3), st.integers(1, 9), st.booleans(),
+)  # fmt: skip
+def test_sets_are_those_of_the_rule_read_aloud(proposed: list[list[int]], truth: set[int], size: int, inject: bool) -> None:
+    turns = [source[place] for place in range(4) for source in proposed if source[place] >= 0]
+    order = list(dict.fromkeys([*(sorted(truth) if inject else []), *turns]))
+    chosen = take_turns([np.array([s]) for s in proposed], size, Ragged.of([sorted(truth)]) if inject else None, 8)
+    assert chosen[0].tolist() == sorted(order[:size])
 
 
 def test_random_candidates_are_unseen_and_not_the_truth() -> None:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Ragged, Retriever
+from llm4rec.core.order import first_of_each
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
-#: Cases whose candidates are drawn at once; bounds memory at this many times n_items floats.
-_BATCH = 512
+#: Random numbers held at once while candidates are drawn.
+_CELLS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Question:
 
 def draw_unseen(cases: Cases, n_items: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """Return int32[n, size] items that a case's user has not seen and that are not its truth, drawn uniformly; -1 pads."""
-    rows = []
-    for start in range(0, len(cases), _BATCH):
-        part = cases.take(np.arange(start, min(start + _BATCH, len(cases))))
+    rows, batch = [], max(1, _CELLS // n_items)  # the draws are the same whatever it is
+    for start in range(0, len(cases), batch):
+        part = cases.take(np.arange(start, min(start + batch, len(cases))))
         keys = rng.random((len(part), n_items), dtype=np.float32)
         keys[part.seen.rows, part.seen.values] = np.inf
         keys[part.truth.rows, part.truth.values] = np.inf
@@ -91,15 +92,19 @@ def take_turns(proposed: Sequence[NDArray[np.int32]], size: int, truth: Ragged |
     """
     n = len(proposed[0])
     turns = np.stack(proposed, axis=2).reshape(n, -1)  # first choices of all sources, then second ones
-    keys = np.full((n, n_items), np.inf, np.float32)
-    rank = np.broadcast_to(np.arange(turns.shape[1], dtype=np.float32), turns.shape)
-    rows, columns = np.nonzero(turns >= 0)
-    np.minimum.at(keys, (rows, turns[rows, columns]), rank[rows, columns])
+    case, turn = np.nonzero(turns >= 0)
+    item = turns[case, turn].astype(np.int64)
     if truth is not None:
-        keys[truth.rows, truth.values] = -1.0
-    best = np.argpartition(keys, min(size, n_items) - 1, axis=1)[:, :size]
-    items = np.sort(np.where(np.isinf(np.take_along_axis(keys, best, 1)), -1, best), axis=1)
-    return Ragged.from_lengths((items >= 0).sum(1), items[items >= 0])
+        case, item = np.concatenate([truth.rows, case]), np.concatenate([truth.values, item])
+        turn = np.concatenate([np.full(len(truth.values), -1), turn])
+    order = np.lexsort((item, turn, case))
+    case, item = case[order], item[order]
+    new = first_of_each(case * n_items + item)
+    case, item = case[new], item[new]
+    found = np.bincount(case, minlength=n)
+    kept = np.arange(len(case)) - (np.cumsum(found) - found)[case] < size
+    case, item = case[kept], item[kept]
+    return Ragged.from_lengths(np.bincount(case, minlength=n), item[np.lexsort((item, case))])
 
 
 def complement(candidates: Ragged, n_items: int) -> Ragged:
