@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,29 @@ def test_what_the_peer_cannot_know_is_answered_by_popularity() -> None:
     assert (by_history.score(empty) == train.item_counts).all()
     assert not (by_user.score(empty) == train.item_counts).all()
     assert not (by_history.score(stranger) == train.item_counts).all()
+
+
+@pytest.mark.usefixtures("made")
+def test_scores_that_are_no_numbers_are_an_error_and_none_at_all_mean_popularity() -> None:
+    queries = WORLD.split.test.queries.take(np.arange(3))
+    assert (fitted("Strange", threads=1).score(queries) == WORLD.split.train.item_counts).all()
+    with pytest.raises(PeerError, match="RecBole Diverges: gives scores that are no numbers"):
+        fitted("Diverges", threads=1).score(queries)
+
+
+@pytest.mark.usefixtures("made")
+def test_a_process_that_ends_unasked_leaves_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM4REC_TEST_LEAVES", "1")
+    with (
+        pytest.raises(PeerError, match="RecBole: had enough"),
+        foreign.foreign("recbole", tmp_path, threads=1, minutes=1) as ask,
+    ):
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "stderr.txt").read_text().strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.2)
+        ask({"do": "fit", "padding": " " * 100_000})
 
 
 @pytest.mark.usefixtures("made")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ def foreign(peer: str, folder: Path, *, threads: int | None, minutes: float) -> 
         yield ask
     finally:
         watch.cancel()
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # what a process that has ended did not read
+            process.stdin.close()
         process.kill()
         process.wait()
         process.stdout.close()

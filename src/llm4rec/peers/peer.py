@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator
 
 from llm4rec.core import Cases, Config, Dataset, Lists, Queries, Ragged, ScoringComponent, did_you_mean
-from llm4rec.peers.environments import PEERS, interpreter
+from llm4rec.peers.environments import PEERS, PeerError, interpreter
 from llm4rec.peers.foreign import Ask, foreign
 
 
@@ -67,7 +67,7 @@ class Peer(ScoringComponent[PeerConfig]):
     are those of every other system.  How it samples, validates and stops is its own.
 
     A query that the peer cannot know is answered by training popularity: a user without training
-    events where the model goes by user, an empty history where it goes by history.  What was learnt
+    events where the model goes by user, a history without an item that it knows where it goes by history.  What was learnt
     is kept as arrays and numbers (never as the library's own, pickled checkpoint) beside the training
     part, from which the library builds the model again before it answers.
     """
@@ -152,7 +152,11 @@ class Peer(ScoringComponent[PeerConfig]):
                         folder / "queries.npz", users=asked.users, offsets=asked.history.offsets, history=asked.history.values
                     )
                     ask(self._job("score") | {"queries": "queries.npz", "scores": "scores.npy"})
-                    scores[known[rows]] = np.load(folder / "scores.npy", allow_pickle=False)
+                    found = np.load(folder / "scores.npy", allow_pickle=False)
+                    if np.isnan(found).any():
+                        raise PeerError("gives scores that are no numbers", where=self.config.title, todo="did it diverge?")
+                    found[np.isneginf(found).all(axis=1)] = self.popularity_  # a history of items that it never saw
+                    scores[known[rows]] = found
                 yield scores
 
     @contextmanager

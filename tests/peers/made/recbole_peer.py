@@ -1,7 +1,9 @@
 """Stands in for RecBole in tests of the exchange: counts, in plain numpy, in whatever interpreter runs it.
 
 ``Neighbours`` goes by the items touched together with those of the history, ``Users`` by those of
-users alike; ``Dies`` fails as a library does, ``Sleeps`` never ends.
+users alike; ``Dies`` fails as a library does, ``Sleeps`` never ends, ``Diverges`` scores nan, ``Strange`` knows
+no item; with
+``LLM4REC_TEST_LEAVES`` it ends before it is asked.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def load(job: Job) -> Scorer:
     def scorer(users: np.ndarray, at: np.ndarray, history: np.ndarray) -> np.ndarray:
         if job["model"] == "Users":
             return (state["seen"][users] @ state["weights"]).astype(np.float32)
+        if job["model"] in ("Diverges", "Strange"):
+            return np.full((len(users), job["n_items"]), np.nan if job["model"] == "Diverges" else -np.inf, np.float32)
         x = np.zeros((len(users), job["n_items"]))
         x[np.repeat(np.arange(len(users)), np.diff(at)), history] = 1
         return (x @ state["weights"]).astype(np.float32)
@@ -45,4 +49,6 @@ def load(job: Job) -> Scorer:
 
 
 if __name__ == "__main__":
+    if os.environ.get("LLM4REC_TEST_LEAVES"):
+        sys.exit("had enough")
     serve(fit, load)
