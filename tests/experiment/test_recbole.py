@@ -120,6 +120,7 @@ def test_a_folder_alone_is_enough(shop: Path) -> None:
         ({"normalize_all": True}, "normalize_all", "not normalised"),
         ({"benchmark_filename": ["a", "b", "c"]}, "benchmark_filename", "splits the events of the .inter file itself"),
         ({"seed": 0}, "seed", "1 stands"),
+        ({"eval_args": {"mode": {"valid": ["uni100"], "test": "full"}}}, "eval_args.mode", "that of the test stands"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_honoured_is_said(shop: Path, changes: dict[str, Any], key: str, says: str) -> None:
@@ -164,6 +165,18 @@ def test_every_key_is_spoken_of_or_used(shop: Path) -> None:
         ("model: EASE\n", "names no dataset"),
         ("dataset: nowhere\n", "nowhere.inter is not found"),
         ("dataset: shop\nuser_inter_num_interval: five\n", "'five' is no interval"),
+        ("dataset: shop\nitem_inter_num_interval: '[nan,inf)'\n", "'[nan,inf)' is no interval"),
+        ("dataset: shop\nval_interval: stars\n", "val_interval: 'stars' is no table of keys"),
+        ("dataset: shop\nload_col: 5\n", "load_col: 5 is no table of keys"),
+        ("dataset: shop\ntopk: [ten]\n", "topk: 'ten' is no whole number"),
+        ("dataset: shop\ntopk: [0]\n", "experiment.ks"),
+        ("dataset: shop\nseed: 2.5\n", "seed: 2.5 is no whole number"),
+        ("dataset: shop\nMAX_ITEM_LIST_LENGTH: long\n", "MAX_ITEM_LIST_LENGTH: 'long' is no whole number"),
+        ("dataset: shop\neval_args: RO_RS,full\n", "eval_args: 'RO_RS,full' is no table of keys"),
+        ("dataset: shop\neval_args: {split: RS}\n", "eval_args.split: 'RS' is no table of keys"),
+        ("dataset: shop\neval_args: {split: {RS: most}}\n", "eval_args.split.RS: 'most' is no list of numbers"),
+        ("dataset: shop\neval_args: {split: {RS: [.8, .inf, .1]}}\n", "is no list of numbers"),
+        ("dataset: shop\nmodel: BPR\nsince: 2020-01-01\n", "since: datetime.date(2020, 1, 1) is neither number nor word"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(shop: Path, text: str, says: str) -> None:

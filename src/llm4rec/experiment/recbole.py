@@ -17,7 +17,16 @@ import tomli_w
 
 from llm4rec.core import SpecError
 from llm4rec.experiment.catalog import CATALOG
-from llm4rec.experiment.recbole_files import Found, Interval, found, interval
+from llm4rec.experiment.recbole_files import (
+    Found,
+    Interval,
+    as_numbers,
+    as_plain,
+    as_table,
+    as_whole,
+    found,
+    interval,
+)
 from llm4rec.experiment.spec import parse_spec
 
 SEQUENTIAL: Final = frozenset({
@@ -113,6 +122,14 @@ class _Import:
         value = self.keys.get(key)
         return default if value is None else value
 
+    def table(self, key: str) -> dict[str, Any]:
+        """Return a key's value, which has to be a table."""
+        return as_table(self.get(key, {}), key)
+
+    def whole(self, key: str, default: int) -> int:
+        """Return a key's value, which has to be a whole number."""
+        return as_whole(self.get(key, default), key)
+
     def say(self, key: str, line: str, *, honoured: bool = True) -> None:
         self.remarks.append(Remark(key, honoured, line))
 
@@ -150,7 +167,7 @@ def import_recbole(path: Path, out: Path | None = None) -> tuple[str, list[Remar
 # -- the tables -----------------------------------------------------------------------------------
 def _experiment(work: _Import) -> dict[str, Any]:
     ks = work.get("topk", [10])
-    ks = sorted({int(k) for k in (ks if isinstance(ks, list) else [ks])})
+    ks = sorted({as_whole(k, "topk") for k in (ks if isinstance(ks, list) else [ks])})
     asked = work.get("metrics", ["Recall", "MRR", "NDCG", "Hit", "Precision"])
     metrics = []
     for name in asked if isinstance(asked, list) else [asked]:
@@ -165,7 +182,7 @@ def _experiment(work: _Import) -> dict[str, Any]:
     primary = f"{ACCURACY.get(metric.lower(), 'ndcg')}@{k or 10}"
     if metric.lower() not in ACCURACY:
         work.lacks("valid_metric", f"{metric}: no measure of ranked lists here; {primary} orders the leaderboard")
-    seed = int(work.get("seed", 2020))
+    seed = work.whole("seed", 2020)
     if seed < 1:
         work.lacks("seed", f"{seed}: seeds start at 1; 1 stands")
     table: dict[str, Any] = {
@@ -185,7 +202,7 @@ def _data(work: _Import, out: Path | None) -> dict[str, Any]:
         return os.path.relpath(file, out.absolute().parent) if out is not None else str(file)
 
     table: dict[str, Any] = {"set": source.set} if source.events is None else {"path": place(source.events)}
-    loaded = work.get("load_col", {})
+    loaded = work.table("load_col")
     for part, file in (("item", source.items), ("user", source.users)):
         if file is not None:
             table[f"{part}s"] = place(file)
@@ -207,7 +224,7 @@ def _data(work: _Import, out: Path | None) -> dict[str, Any]:
 
 def _filters(work: _Import, rating: str) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    for name, limits in dict(work.get("val_interval", {})).items():
+    for name, limits in work.table("val_interval").items():
         low = interval(str(limits), f"val_interval.{name}")
         if name != rating:
             work.lacks("val_interval", f"{name} {limits}: only {rating} can be bounded; events are kept whatever their {name}")
@@ -242,8 +259,9 @@ def _least(limits: Interval) -> int:
 
 
 def _split(work: _Import, sequential: bool) -> dict[str, Any]:
-    given = dict(work.get("eval_args", {}))
-    split = dict(given.get("split") or ({"LS": "valid_and_test"} if sequential else {"RS": [0.8, 0.1, 0.1]}))
+    given = work.table("eval_args")
+    usual = {"LS": "valid_and_test"} if sequential else {"RS": [0.8, 0.1, 0.1]}
+    split = as_table(given.get("split") or usual, "eval_args.split")
     order = str(given.get("order", "TO" if sequential else "RO"))
     group = given.get("group_by", "user")  # None means none
     kind, how = next(iter(split.items()))
@@ -257,7 +275,7 @@ def _split(work: _Import, sequential: bool) -> dict[str, Any]:
             )
         work.say("eval_args.split", "leave-one-out; users with fewer than 3 events only train (RecBole would ask them too)")
         return {"kind": "leave-one-out", **repeats}
-    shares = [float(x) for x in how]
+    shares = as_numbers(how, f"eval_args.split.{kind}")
     if len(shares) != 3 or min(shares[1:]) <= 0:
         work.lacks("eval_args.split", f"{kind}: {how}: training, validation and test are all needed; .8, .1 and .1 stand")
         shares = [0.8, 0.1, 0.1]
@@ -272,9 +290,9 @@ def _split(work: _Import, sequential: bool) -> dict[str, Any]:
 
 
 def _protocol(work: _Import, sequential: bool) -> dict[str, Any]:
-    mode = dict(work.get("eval_args", {})).get("mode", "full")
+    mode = work.table("eval_args").get("mode", "full")
     if isinstance(mode, Mapping):
-        if len(set(mode.values())) > 1:
+        if len({str(m) for m in mode.values()}) > 1:
             work.lacks("eval_args.mode", f"{dict(mode)}: one protocol for both parts; that of the test stands")
         mode = mode.get("test", mode.get("valid", "full"))
     mode = str(mode)
@@ -283,7 +301,7 @@ def _protocol(work: _Import, sequential: bool) -> dict[str, Any]:
     work.say("mask", f'"{"seen" if masked else "none"}", for every system: RecBole {said}')
     table: dict[str, Any] = {"mask": "seen" if masked else "none"}
     number = mode[3:]
-    if mode[:3] in ("uni", "pop") and number.isdigit():
+    if mode[:3] in ("uni", "pop") and number.isdecimal():
         table["candidates"] = {"size": int(number) + 1, "sources": ["random"]}
         if mode[:3] == "pop":
             work.lacks("eval_args.mode", f"{mode}: candidates by popularity are not known; as many uniform ones stand")
@@ -301,18 +319,18 @@ def _systems(work: _Import, model: str | None, tables: Mapping[str, Any]) -> dic
         work.get(key)
     params |= dict(_model_parameters(work))
     systems: dict[str, Any] = {"popular": {"component": "popular"}}
-    length = work.keys.get("MAX_ITEM_LIST_LENGTH")
+    length = work.whole("MAX_ITEM_LIST_LENGTH", 0)
     if model is None:
         work.lacks("model", "none is named; popular, ease and sasrec stand")
         systems |= {"ease": {"component": "ease"}, "sasrec": {"component": "sasrec"}}
     elif model in SEQUENTIAL | GENERAL:
-        systems["recbole"] = {"peer": f"recbole:{model}", "params": _plain(params)}
+        systems["recbole"] = {"peer": f"recbole:{model}", "params": {k: as_plain(v, k) for k, v in params.items()}}
     else:
         work.lacks("model", f"{model}: a model of context or knowledge, or none of RecBole 1.2.1; popular and ease stand")
         systems["ease"] = {"component": "ease"}
     ours = OURS.get(model or "")
     if ours in CATALOG and ours not in systems:
-        systems[ours] = {"component": ours} | ({"length": int(length)} if ours == "sasrec" and length else {})
+        systems[ours] = {"component": ours} | ({"length": length} if ours == "sasrec" and length else {})
         work.say("model", f"beside it stands our own {ours}, with our defaults")
     return systems
 
@@ -346,10 +364,3 @@ def _rest(work: _Import) -> None:
             work.lacks(key, _NOT[key])
         else:
             raise SpecError("was not looked at", where=key)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that TOML can hold: without None."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if v is not None}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,10 +66,46 @@ def interval(text: str, where: str) -> Interval:
         if match is None:
             raise ValueError
         low, high = float(match[2]), float(match[3])
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError
     except ValueError:
         raise SpecError(f"{text!r} is no interval", where=where, todo='write it as RecBole does: "[5,inf)"') from None
     finite = [None if abs(x) == float("inf") else x for x in (low, high)]
     return Interval(text, finite[0], finite[1], match[1] == "(")
+
+
+# -- values, which YAML lets be anything ------------------------------------------------------
+def as_table(value: Any, where: str) -> dict[str, Any]:
+    """Return a table of keys."""
+    if not isinstance(value, Mapping):
+        raise SpecError(f"{value!r} is no table of keys", where=where, todo="write it as RecBole 1.2 reads it: {key: value}")
+    return {str(key): inner for key, inner in value.items()}
+
+
+def as_whole(value: Any, where: str) -> int:
+    """Return a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not re.fullmatch(r"-?\d+(\.0+)?", str(value)):
+        raise SpecError(f"{value!r} is no whole number", where=where)
+    return int(float(value))
+
+
+def as_numbers(value: Any, where: str) -> list[float]:
+    """Return a list of finite numbers."""
+    numbers = value if isinstance(value, list) else [value]
+    if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+        raise SpecError(f"{value!r} is no list of numbers", where=where, todo="write it as RecBole does: [0.8, 0.1, 0.1]")
+    return [float(x) for x in numbers]
+
+
+def as_plain(value: Any, where: str) -> Any:
+    """Return a value that a specification can hold: numbers, words, lists and tables of them, nothing in place of null."""
+    if isinstance(value, Mapping):
+        return {str(k): as_plain(v, f"{where}.{k}") for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [as_plain(v, where) for v in value if v is not None]
+    if not isinstance(value, bool | int | float | str):
+        raise SpecError(f"{value!r} is neither number nor word", where=where, todo="put it in quotes")
+    return value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
