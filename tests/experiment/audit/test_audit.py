@@ -14,10 +14,12 @@ from typer.testing import CliRunner
 from llm4rec.app.cli import app
 from llm4rec.core import SpecError
 from llm4rec.experiment.audit.audit import FILE, audit
+from llm4rec.experiment.audit.bench import Bench
 from llm4rec.experiment.audit.checks import CHECKS
 from llm4rec.experiment.audit.subject import AuditConfig
 from llm4rec.experiment.directory import RunDirectory
-from tests.experiment.audit.made import QUICK
+from llm4rec.experiment.spec import read_spec
+from tests.experiment.audit.made import QUICK, split
 
 
 def audited(*arguments: object) -> Result:
@@ -80,3 +82,38 @@ def test_a_whole_audit_of_real_data_has_no_leak(tmp_path: Path, asset: Callable[
     for finding in found.findings:
         if finding.check == "shuffled":
             assert finding.details["chance"] == pytest.approx(0.0034, abs=0.0003)  # ten places, 1,349 items
+
+
+def test_a_log_of_one_user_is_audited(log_folder: Path) -> None:
+    """One test case has no standard error; nothing that is no number may reach the file."""
+    rows = [("u", f"i{n}", 1_600_000_000 + 60 * (n // 2)) for n in range(8)]  # two events at each moment
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    log.write_csv(log_folder / "events.csv")
+    text = (log_folder / "spec.toml").read_text().partition("[encoder.words]")[0]
+    (log_folder / "spec.toml").write_text(
+        text + '[systems]\nease = { component = "ease" }\npopular = { component = "popular" }\n'
+    )
+    found, path = audit(log_folder / "spec.toml", log_folder / "out", config=AuditConfig(permutations=99))
+    assert json.loads(path.read_text()) == found.to_json()
+    assert {f.check: f.verdict for f in found.findings}["tie-orders"] == "not applicable"
+
+
+def test_what_the_audit_does_not_fit_is_named(log_folder: Path) -> None:
+    (found,) = audit(log_folder / "spec.toml", log_folder / "out", config=QUICK, only=["systems"])[0].findings
+    assert (found.value, found.verdict) == (1, "warning")
+    assert found.line.startswith("told asks a language model: nothing that they recommend is looked at")
+    spec = read_spec(log_folder / "spec.toml")
+    systems = {n: spec.systems[n] for n in ("text", "ease", "both")}
+    systems["text"] = systems["text"].model_copy(update={"sampled": True})
+    with Bench.opened(spec.model_copy(update={"systems": systems}), split()) as bench:
+        assert bench.left_out == {"text": "is declared sampled", "both": "retrieves with text"}
+        assert bench.names == ["ease"]
+
+
+def test_candidates_of_a_system_that_is_not_fitted_are_told_of(log_folder: Path) -> None:
+    text = (log_folder / "spec.toml").read_text()
+    rules = '[protocol.candidates]\nsize = 5\nsources = ["told"]\n[encoder.words]'
+    (log_folder / "spec.toml").write_text(text.replace("[encoder.words]", rules, 1))
+    findings = audit(log_folder / "spec.toml", log_folder / "out", only=["lists", "floors", "own-future"])[0].findings
+    assert [f.verdict for f in findings][-2:] == ["not applicable"] * 2
+    assert {f.line.partition(";")[0] for f in findings[-2:]} == {"the candidates come from a system that is not fitted here"}

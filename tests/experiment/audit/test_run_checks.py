@@ -75,6 +75,31 @@ def test_changed_figures_lists_and_profiles_are_found(finished: Path) -> None:
     assert told["fingerprint", ""].verdict == "warning"
 
 
+def test_a_run_that_has_outlived_its_source_is_audited(finished: Path) -> None:
+    for name in ("events.csv", "items.csv"):
+        (finished.parent / name).unlink()
+    told = {f.check: f for f in audit(finished, config=QUICK)[0].findings}
+    assert told["fingerprint"].verdict == "warning"
+    assert "the source cannot be read again" in told["fingerprint"].line
+    assert told["order"].value is not None
+    assert told["recomputed"].verdict == "ok"
+
+
+def test_figures_that_are_none_and_cases_of_another_split_are_found(finished: Path) -> None:
+    results = pl.read_parquet(finished / "results.parquet")
+    results.with_columns(value=pl.lit(float("nan"))).write_parquet(finished / "results.parquet")
+    found, path = audit(finished, config=QUICK, only=["recomputed"])
+    assert {f.verdict for f in found.findings} == {"leak"}
+    assert json.loads(path.read_text())["verdicts"]["leak"] == len(found.findings)
+    results.with_columns(pl.col("case") + 1_000).write_parquet(finished / "results.parquet")
+    with pytest.raises(RunError, match="tells of other cases than the 60 of its split; run it again"):
+        audit(finished, config=QUICK, only=["recomputed"])
+    results.write_parquet(finished / "results.parquet")
+    (finished / "summary.json").write_text('{"ease": {}}')
+    with pytest.raises(RunError, match=r"summary\.json tells nothing of ease"):
+        audit(finished, config=QUICK, only=["recomputed"])
+
+
 # -- the report -----------------------------------------------------------------------------------
 ROW = {"check": "order", "of": "<b>ids</b>", "measure": "Hit@1", "value": 0.5, "verdict": "leak", "line": "<script>no</script>"}
 

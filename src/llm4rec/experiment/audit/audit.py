@@ -85,15 +85,15 @@ def audit(
     chosen(only)
     run = RunDirectory(place) if place.is_dir() else None
     spec = read_spec(place if run is None else run / "spec.toml")
+    target = RunDirectory(out or (Path("runs") / spec.experiment.name if run is None else place))
+    target.open()  # before the work, so that none is lost
     tell("data: reading and splitting ...")
     dataset = load(spec.data) if run is None else run.read_dataset()
     split = make_split(dataset, spec.split)
     with Bench.opened(spec, split) as bench:
-        lists = bench if spec.protocol.task == "ranking" else None  # what predicts has no lists to look at
+        lists = bench if spec.protocol.task == "ranking" and bench.asks else None  # what predicts has no lists to look at
         subject = Subject(split, config or AuditConfig(), spec.protocol, spec, dataset, run, lists)
         found = examine(subject, only=only, tell=tell, name=spec.experiment.name)
-    target = RunDirectory(out or (Path("runs") / spec.experiment.name if run is None else place))
-    target.open()
     target.write_json(FILE, found.to_json())
     if target.holds("summary.json", "environment.json", "report.html"):
         write_report(target.path)

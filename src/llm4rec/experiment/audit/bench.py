@@ -28,8 +28,8 @@ FLOORS: dict[str, Any] = {
     "popularity": lambda: Popular(),
     "last item": lambda: Markov(MarkovConfig.model_validate({"window": 1, "half_life": 0.05})),
 }
-#: Cases whose candidates are asked for at once; bounds memory at this many times n_items.
-_BATCH = 256
+#: Items that are left out of lists, over the cases asked for at once.
+_CELLS = 16_000_000
 
 
 @dataclass
@@ -60,15 +60,31 @@ class Bench:
                 resources.close()
 
     @cached_property
-    def names(self) -> list[str]:
-        """The systems that can be fitted here, each after those that it retrieves with."""
-        plan, chosen = Plan(self.spec, self.split), list[str]()
+    def left_out(self) -> dict[str, str]:
+        """The systems that are not fitted here, each after those that it retrieves with, and why."""
+        plan, found = Plan(self.spec, self.split), dict[str, str]()
         for name in order(self.spec):
             system = self.spec.systems[name]
-            ours = all(p.entry.family != "peer" for p in system.parts) and all(r in chosen for r in system.retrieve)
-            if ours and not plan.asks_llm(name) and not plan.is_sampled(name):
-                chosen.append(name)
-        return chosen
+            if inner := [r for r in system.retrieve if r in found]:
+                found[name] = f"retrieves with {inner[0]}"
+            elif plan.asks_llm(name):
+                found[name] = "asks a language model"
+            elif plan.is_sampled(name):
+                found[name] = "is declared sampled"
+            elif any(p.entry.family == "peer" for p in system.parts):
+                found[name] = "is another library's"
+        return found
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The systems that can be fitted here, each after those that it retrieves with."""
+        return [name for name in order(self.spec) if name not in self.left_out]
+
+    @property
+    def asks(self) -> bool:
+        """Can the systems be asked as a run would ask them: is whoever proposes the candidates fitted here?"""
+        candidates = self.spec.protocol.candidates
+        return candidates is None or not set(candidates.sources) & set(self.left_out)
 
     @cached_property
     def settled(self) -> list[str]:
@@ -135,9 +151,9 @@ class Bench:
 
     def among(self, component: Any, cases: Cases, candidates: Ragged, n_items: int) -> NDArray[np.float64]:
         """Return float64[n], the primary metric of a system that ranks given candidates alone."""
-        values = []
-        for start in range(0, len(cases), _BATCH):
-            rows = np.arange(start, min(start + _BATCH, len(cases)))
+        values, batch = [], max(1, _CELLS // n_items)
+        for start in range(0, len(cases), batch):
+            rows = np.arange(start, min(start + batch, len(cases)))
             part, others = cases.take(rows), complement(candidates.take(rows), n_items)
             lists = component.retrieve(part.queries, self.k, exclude=others)
             values.append(evaluate(lists, part.truth, [self.primary])[self.primary])

@@ -8,7 +8,7 @@ import numpy as np
 
 from llm4rec.experiment.audit.finding import Finding
 from llm4rec.experiment.audit.subject import Subject, share
-from llm4rec.metrics import evaluate
+from llm4rec.metrics import ACCURACY, evaluate, parse_metric
 
 #: Share of cases with equal scores at the cut-off below which nobody has to care.
 _FEW = 0.01
@@ -36,22 +36,22 @@ def rules_kept(subject: Subject) -> Iterator[Finding]:
 def score_ties(subject: Subject) -> Iterator[Finding]:
     """Cases in which the last item that counts has the score of the first that does not."""
     measure = "share of cases with a tie at the cut-off"
-    bench = subject.bench
-    if bench is None or not subject.served:
+    if subject.spec is None or not subject.served:
         yield Finding("score-ties", "", measure, None, "not applicable", subject.unserved)
         return
+    k = parse_metric(subject.spec.experiment.primary, ACCURACY)[1]
     for name, served in subject.served.items():
-        if served.lists.k <= bench.k:
+        if served.lists.k <= k:
             yield Finding("score-ties", name, measure, None, "not applicable", "its lists end at the cut-off")
             continue
-        last, next_ = served.lists.scores[:, bench.k - 1], served.lists.scores[:, bench.k]
+        last, next_ = served.lists.scores[:, k - 1], served.lists.scores[:, k]
         value = share(last == next_)
         line = (
-            f"the order of the inside ids decides what stands at {bench.k}; a system that tells items apart has no such ties"
+            f"the order of the inside ids decides what stands at {k}; a system that tells items apart has no such ties"
             if value > _FEW
-            else f"what stands at {bench.k} is decided by the system"
+            else f"what stands at {k} is decided by the system"
         )
-        yield Finding("score-ties", name, f"{measure} {bench.k}", value, "warning" if value > _FEW else "ok", line)
+        yield Finding("score-ties", name, f"{measure} {k}", value, "warning" if value > _FEW else "ok", line)
 
 
 def recomputed(subject: Subject) -> Iterator[Finding]:
@@ -60,10 +60,13 @@ def recomputed(subject: Subject) -> Iterator[Finding]:
     if subject.run is None:
         yield Finding("recomputed", "", measure, None, "not applicable", "there is no finished run")
         return
+    if not subject.served:
+        yield Finding("recomputed", "", measure, None, "not applicable", subject.unserved)
     for name, served in subject.served.items():
         truth = subject.split.test.truth.take(served.numbers)
         again = evaluate(served.lists, truth, list(served.first))
-        value = max(float(np.abs(again[m] - v).max(initial=0.0)) for m, v in served.first.items())
+        apart = [np.nan_to_num(np.abs(again[m] - v), nan=1.0) for m, v in served.first.items()]  # nan follows from no list
+        value = max(float(a.max(initial=0.0)) for a in apart)
         wrong = value > 1e-9
         line = "figures do not follow from the lists: run it again" if wrong else "every figure follows from the stored lists"
         yield Finding("recomputed", name, measure, value, "leak" if wrong else "ok", line)

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Dataset
+from llm4rec.core import AssetError, Cases, DataError, Dataset
 from llm4rec.core.columns import ITEM
 from llm4rec.data import catalogue_order
 from llm4rec.experiment.audit.finding import Finding, Verdict
@@ -103,11 +104,23 @@ def _orders(subject: Subject) -> dict[tuple[str, ...], NDArray[np.int64]]:
     matches = [_NUMBER.fullmatch(i) for i in train.items.ids]
     if all(matches):
         add("outside ids", np.argsort([int(m[1]) for m in matches if m is not None], kind="stable"))
-    if subject.spec is not None and (ids := catalogue_order(subject.spec.data)) is not None:
+    if (ids := _catalogue(subject)) is not None:
         add("catalogue file", _listed(train.items.encode(ids, missing=-1), n_items))
     if subject.dataset is not None:
         add("first appearance in the log", _listed(subject.dataset.events[ITEM].to_numpy(), n_items))
     return dict(found.values())
+
+
+def _catalogue(subject: Subject) -> pl.Series | None:
+    """Return the outside ids in the order of the catalogue's file; None without one, or where a run has outlived it."""
+    if subject.spec is None:
+        return None
+    try:
+        return catalogue_order(subject.spec.data)
+    except (AssetError, DataError):
+        if subject.run is None:
+            raise
+        return None  # the check ``fingerprint`` says that the source is gone
 
 
 def _listed(items: NDArray[np.integer], n_items: int) -> NDArray[np.int64]:

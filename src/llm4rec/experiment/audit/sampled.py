@@ -19,7 +19,8 @@ from llm4rec.metrics import evaluate
 
 #: Negatives of a case, as most papers draw them.
 _NEGATIVES = 100
-_BATCH = 512
+#: Random numbers held at once.
+_CELLS = 4_000_000
 
 
 def sampled_candidates(subject: Subject) -> Iterator[Finding]:
@@ -78,11 +79,11 @@ def _draw_popular(cases: Cases, counts: NDArray[np.int64], size: int, rng: np.ra
 
     By Gumbel's trick: the largest of ``log(count) + noise``.
     """
-    rows = []
+    rows, batch = [], max(1, _CELLS // len(counts))
     with np.errstate(divide="ignore"):
         weight = np.log(counts).astype(np.float32)
-    for start in range(0, len(cases), _BATCH):
-        part = cases.take(np.arange(start, min(start + _BATCH, len(cases))))
+    for start in range(0, len(cases), batch):
+        part = cases.take(np.arange(start, min(start + batch, len(cases))))
         keys = weight + rng.gumbel(size=(len(part), len(counts))).astype(np.float32)
         keys[part.seen.rows, part.seen.values] = -np.inf
         keys[part.truth.rows, part.truth.values] = -np.inf

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Dataset, Lists
+from llm4rec.core import Lists, RunError, Split
 from llm4rec.core.columns import CASE, METRIC, SEED, STAGE, SYSTEM, VALUE
 from llm4rec.experiment.audit.bench import Bench
 from llm4rec.experiment.directory import RunDirectory
@@ -46,10 +46,14 @@ def bench_serves(bench: Bench) -> dict[str, Served]:
     return out
 
 
-def run_served(run: RunDirectory, spec: Spec, train: Dataset) -> dict[str, Served]:
+def run_served(run: RunDirectory, spec: Spec, split: Split) -> dict[str, Served]:
     """Return what each system of a finished run recommended; raises ``RunError`` where its tables are broken."""
     results, lists = run.read_table("results.parquet"), run.read_table("lists.parquet")
     summary, out = run.read_json("summary.json"), {}
+    for table in (results, lists):
+        if len(table) and (int(table[CASE].min()) < 0 or int(table[CASE].max()) >= len(split.test)):  # type: ignore[arg-type]
+            what = f"tells of other cases than the {len(split.test)} of its split"
+            raise RunError(what, where=str(run.path), todo="run it again")
     for name in spec.systems:
         mine = results.filter(pl.col(SYSTEM) == name)
         if not len(mine):
@@ -57,11 +61,15 @@ def run_served(run: RunDirectory, spec: Spec, train: Dataset) -> dict[str, Serve
         first = int(mine[SEED].min())  # type: ignore[arg-type]
         mean = _wide(mine)
         numbers = mean[CASE].to_numpy()
-        stage = summary[name]["stages"][-1]["stage"]
+        try:
+            stage = str(summary[name]["stages"][-1]["stage"])
+        except (KeyError, IndexError, TypeError):
+            raise RunError(f"summary.json tells nothing of {name}", where=str(run.path), todo="run it again") from None
         rows = lists.filter((pl.col(SYSTEM) == name) & (pl.col(SEED) == first) & (pl.col(STAGE) == stage))
+        rows = rows.filter(pl.col(CASE).is_in(numbers))  # a list without figures is told of by nobody
         out[name] = Served(
             numbers,
-            stored_lists(rows, stage, numbers, train.items, spec.experiment.depth),
+            stored_lists(rows, stage, numbers, split.train.items, spec.experiment.depth),
             {m: mean[m].to_numpy() for m in mean.columns if m != CASE},
             {m: v.to_numpy() for m, v in _wide(mine.filter(pl.col(SEED) == first)).to_dict().items() if m != CASE},
         )

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
+from llm4rec.core import AssetError, DataError, Split
 from llm4rec.data import load, make_split
 from llm4rec.experiment.audit.finding import Finding, Verdict
 from llm4rec.experiment.audit.subject import Subject
+from llm4rec.experiment.predict import prepare
 from llm4rec.prompted.explain.mentions import folded
 
 #: Columns that tell two things of one title apart.
@@ -22,8 +24,15 @@ def fingerprint(subject: Subject) -> Iterator[Finding]:
     if subject.spec is None:
         yield Finding("fingerprint", "", measure, None, "not applicable", "there is no specification to read again")
         return
-    again = make_split(load(subject.spec.data), subject.spec.split).fingerprint
-    found = {subject.split.fingerprint, again}
+    try:
+        again = _fingerprint(make_split(load(subject.spec.data), subject.spec.split), subject)
+    except (AssetError, DataError) as error:
+        if subject.run is None:
+            raise
+        line = f"the source cannot be read again ({error}): keep it beside its runs"
+        yield Finding("fingerprint", "", measure, None, "warning", line)
+        return
+    found = {_fingerprint(subject.split, subject), again}
     if subject.run is not None:
         found.add(str(subject.run.read_json("environment.json")["split"]["fingerprint"]))
     same = len(found) == 1
@@ -33,6 +42,11 @@ def fingerprint(subject: Subject) -> Iterator[Finding]:
         else "the source or the code has changed since: compare figures of one fingerprint alone"
     )
     yield Finding("fingerprint", "", measure, len(found), "ok" if same else "warning", line, {"fingerprints": sorted(found)})
+
+
+def _fingerprint(split: Split, subject: Subject) -> str:
+    """Return the fingerprint that a run writes down: of the split with the values that its task is about."""
+    return prepare(split, subject.protocol).fingerprint
 
 
 def twin_items(subject: Subject) -> Iterator[Finding]:

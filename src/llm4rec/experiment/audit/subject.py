@@ -47,7 +47,7 @@ class Subject:
         spec: the specification, or None where a split alone is audited.
         dataset: the log that was split, or None.
         run: the finished run, or None where there is none.
-        bench: fits the specification's systems; None where there are none that rank.
+        bench: fits the specification's systems; None where none ranks, or the candidates cannot be made.
     """
 
     split: Split
@@ -86,15 +86,19 @@ class Subject:
     @cached_property
     def served(self) -> dict[str, Served]:
         """What each system recommended: in the run, else as fitted now; empty where neither may be had."""
-        if self.run is not None and self.bench is not None:
-            return run_served(self.run, self.bench.spec, self.train)
+        if self.run is not None and self.spec is not None and self.protocol.task == "ranking":
+            return run_served(self.run, self.spec, self.split)
         return {} if self.bench is None or self.config.quick else bench_serves(self.bench)
 
     @property
     def unserved(self) -> str:
         """Why there is nothing that the systems recommended."""
+        if self.spec is None:
+            return "a split alone has no systems"
+        if self.protocol.task != "ranking":
+            return "systems that predict have no lists"
         if self.bench is None:
-            return "a split alone has no systems" if self.spec is None else "systems that predict have no lists"
+            return "the candidates come from a system that is not fitted here; audit the run instead"
         return "left out, as it fits systems: audit without --quick"
 
     @cached_property

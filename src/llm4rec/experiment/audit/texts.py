@@ -56,7 +56,7 @@ def item_texts(subject: Subject) -> Iterator[Finding]:
             "like are made of later events; leave the column out"
         )
         yield told.finding("item-text", f"history names the truth, {what}", bad, line)
-    told = _Told.of(_by_id(texts, train.users).T.tocsr()[np.maximum(cases.queries.users, 0)], cases, subject)
+    told = _Told.of(_of_users(_by_id(texts, train.users), cases.queries.users), cases, subject)
     line = f"texts of true items name the very user that is asked ({told.chance:.2%} by chance): leave the column out"
     yield told.finding("item-text", "truth names the user", "leak", line)
 
@@ -145,6 +145,12 @@ def _by_id(texts: Sequence[str], vocabulary: Vocabulary) -> sparse.csr_matrix:
     bare = found.with_columns(pl.col("word").str.strip_chars_end(".!?:"))  # an id may end a sentence
     ids = pl.DataFrame({"word": vocabulary.ids, "at": np.arange(len(vocabulary))}, schema={"word": pl.String, "at": pl.Int64})
     return _matrix(pl.concat([found, bare]).unique().join(ids, on="word"), (len(texts), len(vocabulary)))
+
+
+def _of_users(named: sparse.csr_matrix, users: NDArray[np.integer]) -> sparse.csr_matrix:
+    """Return CSR [n, items]: whose texts name the user of each case; nobody's name one who is unknown (-1)."""
+    nobody = sparse.csr_matrix((1, named.shape[0]), dtype=named.dtype)
+    return sparse.csr_matrix(sparse.vstack([named.T, nobody], format="csr")[np.where(users < 0, named.shape[1], users)])
 
 
 def _by_title(texts: Sequence[str], train: Dataset) -> sparse.csr_matrix | None:

@@ -51,6 +51,9 @@ def tie_orders(subject: Subject) -> Iterator[Finding]:
     if bench is None or dataset is None or not bench.settled:
         yield Finding("tie-orders", "", measure, None, "not applicable", "there is no system that draws nothing and is quick")
         return
+    if len(subject.split.test) < 2:
+        yield Finding("tie-orders", "", measure, None, "not applicable", "one test case has no standard error")
+        return
     spec, rng = bench.spec, subject.rng()
     names, primary = spec.experiment.names, spec.experiment.primary
     splits = [subject.split] + [make_split(_shuffled(dataset, rng), spec.split) for _ in range(_ORDERS)]
