@@ -112,3 +112,13 @@ def test_what_cannot_be_compared_says_so(two_runs: list[Path], log_folder: Path)
     run(read_spec(path), log_folder / "three")
     with pytest.raises(RunError, match="another protocol"):
         compare([two_runs[0], log_folder / "three"])
+
+
+def test_a_run_named_twice_and_one_without_its_rules_say_so(two_runs: list[Path]) -> None:
+    with pytest.raises(RunError, match="one: is named twice; name each run once"):
+        compare([two_runs[0], two_runs[1] / ".." / "one"])
+    environment = json.loads((two_runs[1] / "environment.json").read_text())
+    del environment["split"]
+    (two_runs[1] / "environment.json").write_text(json.dumps(environment))
+    with pytest.raises(RunError, match=r"two: environment\.json names no split or protocol; run it again"):
+        compare(two_runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,7 @@ def compare(
     """
     directories = [RunDirectory(Path(run)) for run in runs]
     names = _names(directories)
-    environments = [d.read_json("environment.json") for d in directories]
-    rules = [{"split": e["split"]["fingerprint"], "protocol": e["protocol"]} for e in environments]
+    rules = [_rules(directory) for directory in directories]
     for directory, found in zip(directories, rules, strict=True):
         if other := [rule for rule in found if found[rule] != rules[0][rule]]:
             what = f"has another {' and '.join(other)} than {directories[0].path}"
@@ -106,10 +106,9 @@ def compare(
             values[name, system], facts[name, system] = (mine[CASE].to_numpy(), mine[VALUE].to_numpy()), row
     if not values:
         raise RunError("hold no system that ran on all cases", where=", ".join(str(d.path) for d in directories))
-    shared = sorted(set.intersection(*(set(cases.tolist()) for cases, _ in values.values())))
+    shared = reduce(np.intersect1d, (cases for cases, _ in values.values()))
     if slice_of is not None:
-        within = _slice(directories[0], slice_of)
-        shared = [case for case in shared if case in within]
+        shared = np.intersect1d(shared, _slice(directories[0], slice_of))
     if len(shared) < 2:
         what = "the systems share fewer than two cases" + ("" if slice_of is None else f" of the slice {slice_of!r}")
         raise RunError(what, todo="compare runs with the same sample" if slice_of is None else "look at all cases")
@@ -120,7 +119,8 @@ def compare(
     tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}
     corrected = dict(zip(others, holm([tests[key].p for key in others]), strict=True)) if others else {}
     names_of = {f"{i}": key for i, key in enumerate(order)}
-    over = below({i: facts[key] for i, key in names_of.items()}, {i: float(on[key].mean()) for i, key in names_of.items()})
+    gains = {i: -sign * float(on[key].mean()) for i, key in names_of.items()}  # of an error, less is more
+    over = below({i: facts[key] for i, key in names_of.items()}, gains)
     front = {names_of[i]: tuple(str(facts[names_of[j]]["label"]) for j in others) for i, others in over.items()}
     rows = []
     for key in order:
@@ -137,17 +137,29 @@ def compare(
     return rows
 
 
-def _slice(directory: RunDirectory, name: str) -> set[int]:
+def _rules(directory: RunDirectory) -> dict[str, str]:
+    """Return what two runs must have in common to be compared."""
+    environment = directory.read_json("environment.json")
+    try:
+        return {"split": str(environment["split"]["fingerprint"]), "protocol": str(environment["protocol"])}
+    except (KeyError, TypeError):
+        raise RunError("environment.json names no split or protocol", where=str(directory.path), todo="run it again") from None
+
+
+def _slice(directory: RunDirectory, name: str) -> NDArray[np.int64]:
     """Return the case numbers of a slice."""
     if name not in _SLICES:
         raise RunError(f"{name!r} is no slice", todo=did_you_mean(name, _SLICES))
     cases = directory.read_table("cases.parquet")
-    return set(cases.filter(pl.col(SLICES).list.contains(_SLICES[name]))[CASE].to_list())
+    return cases.filter(pl.col(SLICES).list.contains(_SLICES[name]))[CASE].to_numpy()
 
 
 def _names(directories: Sequence[RunDirectory]) -> list[str]:
     """Return a name for each run: its folder's, or the whole path where two folders have one name."""
-    short = [d.path.resolve().name for d in directories]
+    places = [d.path.resolve() for d in directories]
+    if twice := [str(p) for p in places if places.count(p) > 1]:
+        raise RunError("is named twice", where=twice[0], todo="name each run once")
+    short = [p.name for p in places]
     return [s if short.count(s) == 1 else str(d.path) for s, d in zip(short, directories, strict=True)]
 
 

@@ -19,8 +19,6 @@ def dominators(gain: Sequence[float], costs: Sequence[Sequence[float | None]], a
         costs: for each system its costs, in the same order for all; less is better, None if unknown.
         able: may the system dominate?  False for controls, which nobody would serve.
     """
-    if not len(gain):
-        return []
     value = np.asarray(gain, dtype=np.float64)
     if not len(value):
         return []
