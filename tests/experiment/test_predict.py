@@ -10,10 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from llm4rec.app.terminal import print_leaderboard
 from llm4rec.core import DataError, SpecError
-from llm4rec.data import SplitConfig, as_clicks, make_split
+from llm4rec.data import SplitConfig, as_clicks, load, make_split, make_training
 from llm4rec.experiment.audit.audit import audit
 from llm4rec.experiment.compare import compare
+from llm4rec.experiment.predict import prepare
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import Spec, parse_spec, read_spec
@@ -44,6 +46,17 @@ component = "bias"
 sampled = true
 half_life = 0
 """
+
+
+NETWORK = (
+    SPEC.replace("TASK", "click").partition("[systems.bias]")[0]
+    + """
+[systems.net]
+component = "fm"
+epochs = 1
+width = 2
+"""
+)
 
 
 def spec(folder: Path, task: str = "rating", extra: str = "") -> Spec:
@@ -106,6 +119,28 @@ def test_systems_are_tested_in_pairs_on_what_both_were_asked(made: tuple[str, Pa
     rows = compare([folder])
     assert [r.system for r in rows][-1] == "stiff", "the worst stands last"
     assert rows[0].n == 60
+    for row in rows:  # of errors, less is more
+        for label in row.below:
+            over = next(other for other in rows if other.label == label)
+            assert over.mean <= row.mean
+    assert not rows[0].below or rows[0].mean == rows[1].mean
+
+
+def test_a_metric_that_measures_nothing_is_told_before_anything_is_fitted(tmp_path: Path) -> None:
+    alone = spec(tmp_path, "click").model_copy(update={"split": SplitConfig(kind="leave-one-out")})
+    asked = alone.model_copy(update={"experiment": alone.experiment.model_copy(update={"primary": "gauc"})})
+    told: list[str] = []
+    with pytest.raises(DataError, match=r"experiment.primary: none of 120 users has questions of both classes"):
+        run(asked, tmp_path / "gauc", tell=told.append)
+    assert not any("fitting" in line for line in told)
+    networks = {"net": parse_spec(NETWORK, folder=tmp_path).systems["net"], "bias": alone.systems["bias"]}
+    seeds = alone.experiment.model_copy(update={"seeds": (1, 2)})
+    run(alone.model_copy(update={"experiment": seeds, "systems": networks}), tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["net"]["metrics"]["gauc"]["mean"] is None
+    assert summary["net"]["seed_deviation"]["gauc"] is None
+    assert summary["net"]["seed_deviation"]["logloss"] > 0
+    print_leaderboard(tmp_path / "run")
 
 
 def test_the_same_command_does_nothing_twice_and_mends_what_is_missing(made: tuple[str, Path]) -> None:
@@ -166,8 +201,37 @@ def test_what_asks_for_lists_says_that_there_are_none(made: tuple[str, Path]) ->
     told = {f.check: f for f in audit(folder / "spec.toml", folder.parent / "audited")[0].findings}
     assert {told[c].verdict for c in ("lists", "floors", "shuffled", "masked-truth")} == {"not applicable"}
     assert told["own-future"].verdict == "ok"  # data and split are audited all the same
-    with pytest.raises(SpecError, match="task"):
-        tune(read_spec(folder / "spec.toml"), folder.parent / "tuned")
+    again = {f.check: f for f in audit(folder, only=["fingerprint", "recomputed"])[0].findings}
+    assert again["fingerprint"].verdict == "ok", "the run's fingerprint is that of its clicks"
+    assert again["recomputed"].verdict == "not applicable"
+
+
+def test_parameters_are_searched_by_the_error_on_validation_questions(made: tuple[str, Path], tmp_path: Path) -> None:
+    task, folder = made
+    text = (folder / "spec.toml").read_text() + "[tune]\ntrials = 4\n"
+    asked = parse_spec(text, folder=tmp_path)
+    found = tune(asked, tmp_path / "out", systems=["stiff"])
+    (outcome,) = found.outcomes
+    assert outcome.metric == ("rmse" if task == "rating" else "logloss")
+    assert outcome.best is not None
+    assert outcome.default is not None
+    assert outcome.gain == pytest.approx(outcome.default - outcome.best)
+    assert outcome.gain > 0, "biases that are hardly shrunk are better ones"
+    trials = [json.loads(line) for line in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert min(t["value"] for t in trials if t["state"] == "done") == outcome.best
+    # The figure is that of the chosen parameters on the questions of the validation part.
+    training = prepare(make_training(load(asked.data), asked.split), asked.protocol)
+    part = read_spec(found.path).systems["stiff"].part
+    assert part is not None
+    model = part.entry.component(part.config).fit(training.train, valid=training.valid, rng=np.random.default_rng(0))
+    questions = training.valid.single()
+    p = model.predict(questions.queries, questions.truth.values).astype(float)
+    y = np.asarray(questions.values)
+    wanted = np.sqrt(np.mean((p - y) ** 2)) if task == "rating" else -np.mean(np.log(np.where(y > 0, p, 1 - p)))
+    assert outcome.best == pytest.approx(wanted, rel=1e-6)
+    for metric in ("ndcg@10", *(["logloss"] if task == "rating" else [])):
+        with pytest.raises(SpecError, match=f"tune.metric: '{metric}' is no metric of the task '{task}'; take one of"):
+            parse_spec(text + f'metric = "{metric}"\n', folder=tmp_path)
 
 
 def test_clicks_need_a_threshold_that_parts_the_values() -> None:

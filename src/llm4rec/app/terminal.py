@@ -113,7 +113,12 @@ def _leaderboard(
     for column in ("fit s", "ms/query", *(("LLM tokens",) if asks else ())):
         table.add_column(column, justify="right", no_wrap=True)
     sign = 1 if primary in LOWER else -1
-    for name in sorted(metrics, key=lambda n: sign * metrics[n][primary]["mean"]):
+
+    def place(name: str) -> float:
+        mean = metrics[name][primary]["mean"]
+        return float("inf") if mean is None else sign * float(mean)  # what measures nothing stands last
+
+    for name in sorted(metrics, key=place):
         system, cells = summary[name], []
         for metric in shown:
             value = metrics[name][metric]
@@ -249,7 +254,7 @@ def print_outcomes(tuned: Tuned) -> None:
             figures = ["failed", "failed", "", ""]
         else:
             spread = "" if o.deviation is None else f" ± {_decimal(o.deviation)}"
-            own = ["failed", ""] if o.default is None else [_decimal(o.default), f"{o.best - o.default:+.4f}"]
+            own = ["failed", ""] if o.default is None or o.gain is None else [_decimal(o.default), f"{o.gain:+.4f}"]
             figures = [_decimal(o.best) + spread, *own, str(o.number)]
         count = f"{o.trials}{' (all)' if o.exhausted else ''}"
         table.add_row(Text(o.system), *figures, count, str(o.failed), str(o.seeds), f"{o.seconds:.0f}")

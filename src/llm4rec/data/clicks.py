@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
-from llm4rec.core import Cases, DataError, SpecError, Split
+from llm4rec.core import Cases, DataError, SpecError, Split, Training
 from llm4rec.core.columns import VALUE
 
+S = TypeVar("S", Split, Training)
 
-def as_clicks(split: Split, threshold: float | None) -> Split:
+
+def as_clicks(split: S, threshold: float | None) -> S:
     """Return the split with every value, of training, histories and questions, 1 from ``threshold`` on and 0 below.
 
     No system sees more than the click: a rating in the history would tell some of them more than others.
@@ -41,10 +44,10 @@ def as_clicks(split: Split, threshold: float | None) -> Split:
         return replace(given, queries=replace(q, history_values=history), values=truth)
 
     events = split.train.events.with_columns((pl.col(VALUE) >= at).cast(pl.Float32))
-    return Split(
-        split.train.with_events(events),
-        cases(split.valid),
-        cases(split.test),
-        {**split.rules, "clicks": {"threshold": at, "share_of_training_events": share}},
-        hashlib.sha256(f"{split.fingerprint} clicks {at!r}".encode()).hexdigest(),
-    )
+    fingerprint = hashlib.sha256(f"{split.fingerprint} clicks {at!r}".encode()).hexdigest()
+    train, valid = split.train.with_events(events), cases(split.valid)
+    changes: dict[str, Any] = {"train": train, "valid": valid, "fingerprint": fingerprint}
+    if isinstance(split, Split):
+        rules = {**split.rules, "clicks": {"threshold": at, "share_of_training_events": share}}
+        changes |= {"test": cases(split.test), "rules": rules}
+    return replace(split, **changes)

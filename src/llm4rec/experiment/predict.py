@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, DataError, Lists, Predictor, Split
+from llm4rec.core import Cases, DataError, Lists, Predictor, Split, Training
 from llm4rec.core.columns import CASE, SCORE, SEED, SYSTEM, VALUE
 from llm4rec.data import as_clicks
 from llm4rec.experiment.directory import RunDirectory
@@ -23,12 +23,14 @@ from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.sections import Protocol
 from llm4rec.experiment.spec import Spec
 from llm4rec.experiment.summary import Facts, label_of, usage_of
-from llm4rec.metrics import Interval, compare_predictions, holm, one_class, prediction_intervals, slice_cases
+from llm4rec.metrics import Interval, compare_predictions, holm, one_class, prediction_intervals, prediction_means, slice_cases
 from llm4rec.pipeline import Trace
 from llm4rec.pipeline.trace import StageRecord
 
+S = TypeVar("S", Split, Training)
 
-def prepare(split: Split, protocol: Protocol) -> Split:
+
+def prepare(split: S, protocol: Protocol) -> S:
     """Return the split with the values that the task is about.
 
     Raises ``DataError`` for ratings that are all the same, and as ``as_clicks`` does.
@@ -41,6 +43,15 @@ def prepare(split: Split, protocol: Protocol) -> Split:
     return split
 
 
+def refuse_unmeasured(spec: Spec, question: Question) -> None:
+    """Raise ``DataError`` if the primary metric has nothing to measure: users with questions of both classes, for GAUC."""
+    counts = _Judge(spec, question).users_of(np.arange(len(question.cases)))
+    if spec.experiment.primary == "gauc" and counts["one_class"] == counts["asked"]:
+        what = f"none of {counts['asked']} users has questions of both classes, so gauc measures nothing"
+        todo = "take another primary metric, another threshold, or a split with more questions a user"
+        raise DataError(what, where="experiment.primary", todo=todo)
+
+
 def predict(component: Predictor, cases: Cases) -> Trace:
     """Ask for every case, which holds one item; the trace has one stage, whose lists hold the item and its prediction."""
     clock = time.perf_counter()
@@ -51,6 +62,12 @@ def predict(component: Predictor, cases: Cases) -> Trace:
         raise ValueError(f"{kind} predicts {predictions.dtype}{list(predictions.shape)}, not float32[{len(cases)}]")
     lists = Lists(cases.truth.values[:, None], predictions[:, None])
     return Trace((StageRecord("predict", "predict", lists, seconds),), 1)
+
+
+def figure(spec: Spec, question: Question, rows: NDArray[np.int64], component: Predictor, metric: str) -> float:
+    """Ask for the cases of some rows, and return a metric of the answers; nan where it measures nothing."""
+    predictions = predict(component, question.cases.take(rows)).lists.scores[:, 0].astype(np.float64)
+    return _Judge(spec, question).means(rows, predictions[None], (metric,))[metric]
 
 
 def cases_with_values(table: pl.DataFrame, cases: Cases) -> pl.DataFrame:
@@ -151,13 +168,17 @@ class _Judge:
         found = prediction_intervals(names or self.names, predictions, *asked, clicks=self.clicks, rng=rng)
         return {name: _plain(interval) for name, interval in found.items()}
 
-    def deviation(self, numbers: NDArray[np.int64], predictions: NDArray[np.float64]) -> dict[str, float]:
-        """Return each metric's standard deviation over seeds."""
-        rng, asked = np.random.default_rng(self.seed), self._asked(numbers)
-        rows = [
-            prediction_intervals(self.names, row[None], *asked, clicks=self.clicks, rng=rng, resamples=1) for row in predictions
-        ]
-        return {name: float(np.std([row[name].mean for row in rows], ddof=1)) for name in self.names}
+    def means(
+        self, numbers: NDArray[np.int64], predictions: NDArray[np.float64], names: tuple[str, ...] | None = None
+    ) -> dict[str, float]:
+        """Return each metric over the questions; nan where there is nothing to measure."""
+        return prediction_means(names or self.names, predictions, *self._asked(numbers), clicks=self.clicks)
+
+    def deviation(self, numbers: NDArray[np.int64], predictions: NDArray[np.float64]) -> dict[str, float | None]:
+        """Return each metric's standard deviation over seeds; None where there is nothing to measure."""
+        rows = [self.means(numbers, row[None]) for row in predictions]
+        found = {name: float(np.std([row[name] for row in rows], ddof=1)) for name in self.names}
+        return {name: None if value != value else value for name, value in found.items()}
 
     def users_of(self, numbers: NDArray[np.int64]) -> dict[str, int]:
         """Return how many users were asked about, and how many of them GAUC leaves out."""
@@ -176,7 +197,8 @@ class _Judge:
                 numbers, a, b = numbers[mine], a[:, mine], b[:, theirs]
             rng = np.random.default_rng(self.seed)
             tests.append(compare_predictions(self.primary, a, b, *self._asked(numbers), clicks=self.clicks, rng=rng))
-        for (x, y), test, p_holm in zip(pairs, tests, holm([t.p for t in tests]), strict=True):
+        tested = [(pair, test) for pair, test in zip(pairs, tests, strict=True) if test.n]  # users that the metric can judge
+        for ((x, y), test), p_holm in zip(tested, holm([t.p for _, t in tested]), strict=True):
             metric = "squared_error" if self.primary == "rmse" else self.primary
             shared = {"metric": metric, "n": test.n, "p": test.p, "p_holm": float(p_holm)}
             out[x]["versus"][y] = shared | {"difference": test.difference, "low": test.low, "high": test.high}

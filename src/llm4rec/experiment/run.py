@@ -23,7 +23,7 @@ from llm4rec.experiment.directory import TABLES, RunDirectory
 from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
 from llm4rec.experiment.plan import Plan, as_published, digest, key_of, ranks_with_llm
-from llm4rec.experiment.predict import cases_with_values, predict, prepare, summarise_predictions
+from llm4rec.experiment.predict import cases_with_values, predict, prepare, refuse_unmeasured, summarise_predictions
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
@@ -106,6 +106,8 @@ class _Runner:
         if done := len(keys) - len(todo):
             self.tell(f"{done} of {len(keys)} fits and servings are done already")
         if todo or key_of(self.directory / "environment.json") != shown or not self._is_whole():
+            if self.predicts:
+                refuse_unmeasured(self.spec, self.question)
             for name, _ in todo:
                 for part in self.spec.systems[name].parts:
                     part.entry.component.ready(part.config)

@@ -176,7 +176,7 @@ class Tune(Config):
     seconds: float | None = Field(None, gt=0)
     """Instead: no system begins another trial once its trials have taken so many seconds."""
     metric: str | None = None
-    """What is to become large; absent: the experiment's primary metric."""
+    """What is to become large, or of an error small; absent: the experiment's primary metric."""
     sampler: Literal["tpe", "random"] = "tpe"
     """Tree-structured Parzen estimator (after ten trials at random), or at random throughout."""
     seed: int = Field(1, ge=0, le=_LARGEST_SEED)
@@ -214,7 +214,7 @@ class Tune(Config):
     @field_validator("metric")
     @classmethod
     def _measured(cls, value: str | None) -> str | None:
-        if value is not None:
+        if value is not None and value not in PREDICTION:  # whether it fits the task is seen with the whole specification
             try:
                 parse_metric(value, ACCURACY)
             except SpecError as error:

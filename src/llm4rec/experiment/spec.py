@@ -252,11 +252,17 @@ def _without_none(value: Any) -> Any:
 def _check_metrics(spec: Spec, where: str) -> None:
     """Check that the metrics are those of the task."""
     task, experiment = spec.protocol.task, spec.experiment
+    sought = None if spec.tune is None else spec.tune.metric
     if task == "ranking":
+        if sought in PREDICTION:
+            raise SpecError(f"{sought!r} is no metric of lists", where=f"{where}: tune.metric", todo="take one such as ndcg@10")
         if wrong := sorted({*experiment.metrics, experiment.primary} & set(PREDICTION)):
             todo = "set protocol.task to 'rating' or 'click'"
             raise SpecError(f"{wrong[0]!r} is no metric of lists", where=f"{where}: experiment", todo=todo)
         return
+    if sought is not None and sought not in spec.protocol.metrics:
+        todo = f"take one of {', '.join(spec.protocol.metrics)}"
+        raise SpecError(f"{sought!r} is no metric of the task {task!r}", where=f"{where}: tune.metric", todo=todo)
     able = [m for m in spec.protocol.metrics if m != "auc"]
     if experiment.primary not in able:
         what = f"{experiment.primary!r} cannot be the primary metric of the task {task!r}, which is tested over users"

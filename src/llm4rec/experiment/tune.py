@@ -18,14 +18,15 @@ from llm4rec.core import AssetError, ModelError, SpecError, Training, did_you_me
 from llm4rec.data import load, make_training
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.plan import Plan, digest, ranks_with_llm
+from llm4rec.experiment.predict import figure, prepare
 from llm4rec.experiment.protocol import Question
 from llm4rec.experiment.resources import EncoderResources
 from llm4rec.experiment.search import Params, Search, search_of
-from llm4rec.experiment.sections import Tune
+from llm4rec.experiment.sections import RANDOM, Tune
 from llm4rec.experiment.spec import Spec, System, order
 from llm4rec.experiment.systems import build
 from llm4rec.experiment.trials import FATAL, Record, TrialLog, ended, lost
-from llm4rec.metrics import evaluate
+from llm4rec.metrics import ACCURACY, LOWER, evaluate, parse_metric
 
 _LOG = logging.getLogger(__name__)
 _BEST, _TRIALS = "best.toml", "trials.jsonl"
@@ -37,7 +38,7 @@ class Outcome:
 
     Attributes:
         system: its name.
-        metric: what was to become large; values are means over the validation cases and the seeds.
+        metric: what was to become large (of an error, small); values are means over the validation cases and the seeds.
         default, best: with the specification's own parameters and with those chosen; None where they failed.
         deviation: of the best value over the seeds; None with one seed.
         number: of the chosen trial; 0 keeps the specification's own parameters.
@@ -62,6 +63,11 @@ class Outcome:
     seeds: int
     seconds: float
     error: str | None
+
+    @property
+    def gain(self) -> float | None:
+        """By how much ``best`` is better than ``default``; None where one of them failed."""
+        return None if self.best is None or self.default is None else _sign(self.metric) * (self.best - self.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +110,6 @@ def tune(
         SpecError: a system that was asked for cannot be tuned, or a range does not fit.
         RunError: the log cannot be read, or another process is at work in ``out``.
     """
-    if spec.protocol.task != "ranking":
-        todo = "set the task to 'ranking', or search with a script"
-        raise SpecError("trials are measured by lists, which this task has none of", where="protocol.task", todo=todo)
     for name in systems or ():
         if name not in spec.systems:
             raise SpecError(f"{name!r} is no system", where="--systems", todo=did_you_mean(name, spec.systems))
@@ -117,7 +120,7 @@ def tune(
     with directory.lock():
         directory.sweep()
         tell("data: reading and splitting ...")
-        training = make_training(load(spec.data), spec.split)
+        training = prepare(make_training(load(spec.data), spec.split), spec.protocol)
         tell(f"data: {training.train!r}, {len(training.valid)} validation cases")
         tuner = _Tuner(spec, config, training, TrialLog(directory / _TRIALS), EncoderResources(spec.encoder), tell)
         outcomes = tuple(tuner.tune(name, search) for name, search in searches.items())
@@ -176,24 +179,45 @@ class _Tuner:
 
     @property
     def metric(self) -> str:
-        """What is to become large."""
+        """What is to become large, or small if it is an error."""
         return self.config.metric or self.spec.experiment.primary
 
     @property
-    def _plan(self) -> Plan[Training]:
-        """What the specification comes to by now, fitted with the seeds of the search."""
+    def predicts(self) -> bool:
+        """Is each case one item whose value is asked for?"""
+        return self.spec.protocol.task != "ranking"
+
+    @property
+    def depth(self) -> int:
+        """Length of the lists that are asked for."""
+        return max(self.spec.experiment.depth, parse_metric(self.metric, ACCURACY)[1])
+
+    def _plan(self, spec: Spec) -> Plan[Training]:
+        """Return what a specification comes to with the seeds of the search."""
         experiment = self.spec.experiment.model_copy(update={"seeds": self.config.seeds})
-        return Plan(self.tuned.model_copy(update={"experiment": experiment}), self.training)
+        return Plan(spec.model_copy(update={"experiment": experiment}), self.training)
+
+    @cached_property
+    def given(self) -> Plan[Training]:
+        """What the specification came to before anything was tuned: who proposes candidates is taken from there."""
+        return self._plan(self.spec)
 
     @cached_property
     def question(self) -> Question:
         """The validation cases under the specification's protocol."""
-        plan, train = self._plan, self.training.train
+        plan, train = self.given, self.training.train
         return Question.of(self.spec, self.training.valid, train.n_items, lambda n: self._retriever(plan, n, plan.seeds(n)[0]))
+
+    @property
+    def _proposers(self) -> list[str]:
+        """Keys of the fits of the systems that propose candidates."""
+        candidates = self.spec.protocol.candidates
+        names = () if candidates is None else candidates.sources
+        return [self.given.fit_key(n, self.given.seeds(n)[0]) for n in names if n != RANDOM]
 
     def tune(self, name: str, search: Search) -> Outcome:
         """Search one system's parameters, let the best trials meet again with other seeds, and take the best over."""
-        plan, question = self._plan, self.question
+        plan, question, sign = self._plan(self.tuned), self.question, _sign(self.metric)
         first, *more = plan.seeds(name)
         own: Params = {key: search.own_value(key) for key in search.ranges}
         shapes = {
@@ -203,7 +227,8 @@ class _Tuner:
             "draws": [self.config.sampler, self.config.seed],
             "metric": self.metric,
             "protocol": self.spec.protocol.model_dump(mode="json"),
-            "experiment": [self.spec.experiment.depth, self.spec.experiment.sample, self.spec.experiment.seeds[0]],
+            "candidates": self._proposers,
+            "experiment": [self.spec.experiment.sample, self.spec.experiment.seeds[0], 0 if self.predicts else self.depth],
         }
         trial = _Trials(self, plan, name, search, digest(shapes), question.rows(plan.is_sampled(name)))
         if others := [r for r in self.log.records if r.system == name and r.key != trial.key and r.state == "done"]:
@@ -214,7 +239,7 @@ class _Tuner:
             number, params = len(past), own
             if number:
                 proposed = search.propose(
-                    [(r.params, r.value) for r in past],
+                    [(r.params, None if r.value is None else sign * r.value) for r in past],
                     sampler=self.config.sampler, seed=self.config.seed, name=name, number=number,
                 )  # fmt: skip
                 if exhausted := proposed is None:
@@ -222,22 +247,22 @@ class _Tuner:
                     break
                 params = proposed
             past.append(trial(number, params, first))
-        again = _best(past, self.config.finalists) if more else []
+        again = _best(past, self.config.finalists, sign) if more else []
         if more and past[0].value is not None and past[0] not in again:
             again.append(past[0])  # so that the gain over it is one over the same seeds
-        rounds = {r.number: [r, *(trial(r.number, r.params, seed) for seed in more)] for r in again or _best(past, len(past))}
+        chosen = again or _best(past, len(past), sign)
+        rounds = {r.number: [r, *(trial(r.number, r.params, seed) for seed in more)] for r in chosen}
         values = {n: [r.value for r in runs if r.value is not None] for n, runs in rounds.items()}
         means = {n: float(np.mean(v)) for n, v in values.items() if len(v) == 1 + len(more)}
-        number = max(means, key=lambda n: (means[n], -n)) if means else 0
+        number = max(means, key=lambda n: (sign * means[n], -n)) if means else 0
         if number:
             self.tuned = self.tuned.with_params(name, search.with_params(past[number].params))
-        errors = [r.error for r in past if r.error is not None]
+        every = {id(r): r for r in (*past, *(r for runs in rounds.values() for r in runs))}.values()
         return Outcome(
             name, self.metric, means.get(0), means.get(number),
             float(np.std(values[number], ddof=1)) if more and means else None,
-            number, past[number].params, len(past), len(errors), exhausted, 1 + len(more),
-            sum(r.seconds or 0.0 for r in {id(r): r for r in (*past, *(r for v in rounds.values() for r in v))}.values()),
-            errors[0] if errors else None,
+            number, past[number].params, len(past), sum(r.value is None for r in past), exhausted, 1 + len(more),
+            sum(r.seconds or 0.0 for r in every), next((r.error for r in every if r.error is not None), None),
         )  # fmt: skip
 
     def _goes_on(self, past: Sequence[Record]) -> bool:
@@ -309,22 +334,30 @@ class _Trials:
 
     def _measure(self, params: Params, seed: int) -> float:
         """Fit with parameters, and return the metric's mean over the validation cases."""
-        tuner, experiment = self.tuner, self.plan.spec.experiment
+        tuner = self.tuner
         changed = self.plan.spec.with_params(self.name, self.search.with_params(params)).systems[self.name]
         component = tuner.fit(self.plan, self.name, changed, seed)
-        cases, exclude = tuner.question.cases.take(self.rows), tuner.question.exclude.take(self.rows)
-        lists = component.retrieve(cases.queries, experiment.depth, exclude=exclude)
-        lists.check(tuner.training.train.n_items, exclude=exclude)
-        value = float(evaluate(lists, cases.truth, [tuner.metric])[tuner.metric].mean())
+        if tuner.predicts:
+            value = figure(tuner.spec, tuner.question, self.rows, component, tuner.metric)
+        else:
+            cases, exclude = tuner.question.cases.take(self.rows), tuner.question.exclude.take(self.rows)
+            lists = component.retrieve(cases.queries, tuner.depth, exclude=exclude)
+            lists.check(tuner.training.train.n_items, exclude=exclude)
+            value = float(evaluate(lists, cases.truth, [tuner.metric])[tuner.metric].mean())
         if not math.isfinite(value):
             raise ValueError(f"{tuner.metric} is {value}")
         return value
 
 
-def _best(past: Sequence[Record], n: int) -> list[Record]:
+def _sign(metric: str) -> int:
+    """Return -1 for an error, of which less is better, else 1."""
+    return -1 if metric in LOWER else 1
+
+
+def _best(past: Sequence[Record], n: int, sign: int) -> list[Record]:
     """Return the ``n`` best trials that did not fail, the earlier of equals first."""
     done = [r for r in past if r.value is not None]
-    return sorted(done, key=lambda r: (-(r.value or 0.0), r.number))[:n]
+    return sorted(done, key=lambda r: (-sign * (r.value or 0.0), r.number))[:n]
 
 
 def _head(command: str, cases: int, config: Tune, outcomes: Sequence[Outcome], skipped: Mapping[str, str]) -> str:
@@ -332,7 +365,7 @@ def _head(command: str, cases: int, config: Tune, outcomes: Sequence[Outcome], s
     budget = f"{config.trials} trials" if config.trials is not None else f"{config.seconds:g} s of trials"
     lines = [
         f"Parameters chosen on {cases} validation cases by: {' '.join(command.split())}",
-        f"Budget of each system: {budget}. The validation figure of what was chosen by it is too high: judge by test cases.",
+        f"Budget of each system: {budget}. The validation figure of what was chosen by it is too good: judge by test cases.",
     ]
     for o in outcomes:
         if o.best is None:

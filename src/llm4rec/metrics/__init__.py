@@ -15,6 +15,7 @@ from llm4rec.metrics.prediction import (
     gauc,
     one_class,
     prediction_intervals,
+    prediction_means,
 )
 from llm4rec.metrics.slices import slice_cases
 from llm4rec.metrics.statistics import (
@@ -35,6 +36,6 @@ __all__ = [
     "ACCURACY", "BEYOND", "LOWER", "PER_CASE", "PREDICTION", "Comparison", "Components", "Hits", "Interval",
     "ItemContext", "Shown", "auc", "bootstrap_interval", "bootstrap_intervals", "cases_needed", "check_invariants",
     "compare_predictions", "dominators", "errors", "evaluate", "evaluate_beyond", "gauc", "holm", "minimum_detectable",
-    "one_class", "paired_test", "paired_tests", "parse_metric", "prediction_intervals", "slice_cases",
-    "variance_components",
+    "one_class", "paired_test", "paired_tests", "parse_metric", "prediction_intervals", "prediction_means",
+    "slice_cases", "variance_components",
 ]  # fmt: skip

@@ -121,9 +121,8 @@ def prediction_intervals(
     Returns:
         By name; ``n`` counts questions, those of users with both classes for GAUC.
     """
-    _, at = np.unique(users, return_inverse=True)
-    n_users = int(at.max(initial=-1)) + 1
-    measures = [_Measure(row, values, labels, at, n_users, clicks) for row in predictions]
+    measures = _measures(predictions, values, labels, users, clicks)
+    n_users = len(measures[0].cases)
 
     def mean(counts: Values) -> dict[str, Values]:
         return {name: np.mean([m(name, counts) for m in measures], axis=0) for name in names}
@@ -145,6 +144,27 @@ def prediction_intervals(
         n = measures[0].asked if name == "gauc" else len(values)
         out[name] = Interval(float(whole[name][0]), float(low), float(high), n)
     return out
+
+
+def prediction_means(
+    names: Sequence[str], predictions: Values, values: Values, labels: NDArray[np.bool_] | None, users: Integers,
+    *, clicks: bool,
+) -> dict[str, float]:  # fmt: skip
+    """Return each metric over all questions, averaged over seeds; nan where there is nothing to measure.
+
+    The arguments are those of :func:`prediction_intervals`.
+    """
+    measures = _measures(predictions, values, labels, users, clicks)
+    once = np.ones((1, len(measures[0].cases)))
+    return {name: float(np.mean([m(name, once)[0] for m in measures])) for name in names}
+
+
+def _measures(
+    predictions: Values, values: Values, labels: NDArray[np.bool_] | None, users: Integers, clicks: bool
+) -> list[_Measure]:
+    """Return what measures each seed's predictions, float[seeds, n]."""
+    _, at = np.unique(users, return_inverse=True)
+    return [_Measure(row, values, labels, at, int(at.max(initial=-1)) + 1, clicks) for row in predictions]
 
 
 class _Measure:
