@@ -116,4 +116,4 @@ def test_candidates_of_a_system_that_is_not_fitted_are_told_of(log_folder: Path)
     (log_folder / "spec.toml").write_text(text.replace("[encoder.words]", rules, 1))
     findings = audit(log_folder / "spec.toml", log_folder / "out", only=["lists", "floors", "own-future"])[0].findings
     assert [f.verdict for f in findings][-2:] == ["not applicable"] * 2
-    assert {f.line.partition(";")[0] for f in findings[-2:]} == {"the candidates come from a system that is not fitted here"}
+    assert {f.line.partition(";")[0] for f in findings[-2:]} == {"the candidates come from a system that asks a language model"}

@@ -17,6 +17,7 @@ from llm4rec.core import Cases, Lists, Ragged, Split
 from llm4rec.experiment.plan import Plan
 from llm4rec.experiment.protocol import Question, complement
 from llm4rec.experiment.resources import RunResources
+from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.systems import build
 from llm4rec.metrics import ACCURACY, evaluate, parse_metric
@@ -82,9 +83,10 @@ class Bench:
 
     @property
     def asks(self) -> bool:
-        """Can the systems be asked as a run would ask them: is whoever proposes the candidates fitted here?"""
+        """Can the systems be asked as a run would ask them: do the candidates come without a language model?"""
         candidates = self.spec.protocol.candidates
-        return candidates is None or not set(candidates.sources) & set(self.left_out)
+        sources = () if candidates is None else candidates.sources
+        return not any(Plan(self.spec, self.split).asks_llm(source) for source in sources if source != RANDOM)
 
     @cached_property
     def settled(self) -> list[str]:

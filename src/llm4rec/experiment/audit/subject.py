@@ -98,7 +98,7 @@ class Subject:
         if self.protocol.task != "ranking":
             return "systems that predict have no lists"
         if self.bench is None:
-            return "the candidates come from a system that is not fitted here; audit the run instead"
+            return "the candidates come from a system that asks a language model; audit the run instead"
         return "left out, as it fits systems: audit without --quick"
 
     @cached_property
