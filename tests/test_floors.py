@@ -42,6 +42,8 @@ HEAVY = {
         "llm4rec.generative.walk", "llm4rec.generative.step", "llm4rec.generative.search", "llm4rec.generative.decode",
         "llm4rec.generative.processor", "llm4rec.generative.t5", "llm4rec.generative.causal",
         "llm4rec.generative.ids.rq_vae",
+        "llm4rec.generative.generator", "llm4rec.generative.levels", "llm4rec.generative.semantic_decoder",
+        "llm4rec.generative.tiger", "llm4rec.generative.liger",
     },
     "transformers": {"llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence"},
     "sentence_transformers": {"llm4rec.features.sentence"},

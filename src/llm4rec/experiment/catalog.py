@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm4rec.core import Component
+from llm4rec.generative.liger import LIGER
+from llm4rec.generative.semantic_decoder import SemanticDecoder
+from llm4rec.generative.tiger import TIGER
 from llm4rec.models.als import ALS
 from llm4rec.models.bias import Bias
 from llm4rec.models.bpr import BPR
@@ -78,6 +81,9 @@ CATALOG: dict[str, Entry] = {
     "expanded-text": Entry(ExpandedText, "Text retrieval, expanded", "text"),
     "item-memory": Entry(ItemMemory, "Item memory", "memory"),
     "user-memory": Entry(UserMemory, "User memory", "memory"),
+    "semantic-decoder": Entry(SemanticDecoder, "Semantic decoder", "generative"),
+    "tiger": Entry(TIGER, "TIGER", "generative"),
+    "liger": Entry(LIGER, "LIGER", "generative"),
     "llm-ranker": Entry(LLMRanker, "LLM ranker", "prompted"),
     "llm-explainer": Entry(LLMExplainer, "LLM explainer", "prompted"),
     "evidence-explainer": Entry(EvidenceExplainer, "Evidence explainer", "evidence"),

@@ -1,0 +1,77 @@
+"""LIGER: the contracts of both searches, new items found by their text, proposals kept in bounds."""
+
+# ruff: noqa: RUF012 (the hooks of a contract are class attributes)
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llm4rec.core import ModelError, Resources
+from llm4rec.features import Encoder, HashEncoder
+from llm4rec.generative.liger import LIGER, LIGERConfig
+from tests import worlds
+from tests.contracts import RetrieverContract, ScoringContract
+
+SMALL = {
+    "ids": {"scheme": "rq-kmeans", "levels": 2, "codebook": 8, "template": "{title} {genres}"},
+    "text": {"encoder": "hash", "template": "{title} {genres}"},
+    "width": 16, "length": 8, "epochs": 16, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1, "candidates": 10,
+}  # fmt: skip
+
+
+class Hashed:
+    """Resources whose every encoder hashes words."""
+
+    def llm(self, name: str) -> Any:
+        raise AssertionError("LIGER asked for an LLM")
+
+    def encoder(self, name: str) -> Encoder:
+        return HashEncoder(256)
+
+
+class TestLIGER(RetrieverContract):
+    """In this world all answers are items without events."""
+
+    component = LIGER
+    configs = SMALL
+    world = worlds.topics()
+    uses_valid = True
+    expected = 0.7
+    exact = False
+
+    def resources(self) -> Resources:
+        return Hashed()
+
+
+class TestDenseAlone(ScoringContract):
+    component = LIGER
+    configs = {**SMALL, "search": "exact"}
+    world = worlds.topics()
+    uses_valid = True
+    expected = 0.7
+
+    def resources(self) -> Resources:
+        return Hashed()
+
+
+def test_lists_hold_what_the_beams_find_and_new_items_in_order_of_their_vectors() -> None:
+    split = worlds.topics().split
+    config = LIGERConfig.model_validate(SMALL | {"candidates": 5, "epochs": 2})
+    model = LIGER.create(config, Hashed()).fit(split.train, valid=None, rng=np.random.default_rng(0))
+    queries, exclude = split.test.queries, split.test.exclude("seen")
+    lists = model.retrieve(queries, 5, exclude=exclude)
+    proposed = super(LIGER, model).retrieve(queries, 5, exclude=exclude)
+    new = np.flatnonzero(split.train.item_counts == 0)
+    scores = model.score(queries)
+    for row in range(len(queries)):
+        pool = np.union1d(proposed.items[row], new)
+        wanted = pool[np.argsort(-scores[row, pool], kind="stable")][:5]
+        np.testing.assert_allclose(scores[row, lists.items[row]], scores[row, wanted])
+
+
+def test_says_what_it_lacks() -> None:
+    split = worlds.topics().split
+    with pytest.raises(ModelError, match="text_encoder"):
+        LIGER(LIGERConfig.model_validate(SMALL)).fit(split.train, valid=None, rng=np.random.default_rng(0))
