@@ -1,6 +1,5 @@
 """LIGER: the contracts of both searches, new items found by their text, proposals kept in bounds."""
 
-# ruff: noqa: RUF012 (the hooks of a contract are class attributes)
 from __future__ import annotations
 
 from typing import Any
@@ -8,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llm4rec.core import ModelError, Resources
+from llm4rec.core import Lists, ModelError, Resources
 from llm4rec.features import Encoder, HashEncoder
 from llm4rec.generative.liger import LIGER, LIGERConfig
 from tests import worlds
-from tests.contracts import RetrieverContract, ScoringContract
+from tests.contracts import RetrieverContract
 
 SMALL = {
     "ids": {"scheme": "rq-kmeans", "levels": 2, "codebook": 8, "template": "{title} {genres}"},
     "text": {"encoder": "hash", "template": "{title} {genres}"},
-    "width": 16, "length": 8, "epochs": 16, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1, "candidates": 10,
+    "width": 16, "length": 8, "epochs": 8, "every": 4, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1,
+    "candidates": 10,
 }  # fmt: skip
 
 
@@ -45,15 +45,13 @@ class TestLIGER(RetrieverContract):
         return Hashed()
 
 
-class TestDenseAlone(ScoringContract):
-    component = LIGER
-    configs = {**SMALL, "search": "exact"}
-    world = worlds.topics()
-    uses_valid = True
-    expected = 0.7
-
-    def resources(self) -> Resources:
-        return Hashed()
+def test_without_beams_it_is_dense_retrieval() -> None:
+    split = worlds.topics().split
+    config = LIGERConfig.model_validate(SMALL | {"search": "exact", "epochs": 2})
+    model = LIGER.create(config, Hashed()).fit(split.train, valid=None, rng=np.random.default_rng(0))
+    queries, exclude = split.test.queries, split.test.exclude("seen")
+    wanted = Lists.from_scores(model.score(queries), 10, exclude=exclude)
+    assert np.array_equal(model.retrieve(queries, 10, exclude=exclude).items, wanted.items)
 
 
 def test_lists_hold_what_the_beams_find_and_new_items_in_order_of_their_vectors() -> None:

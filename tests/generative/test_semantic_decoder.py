@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,10 @@ from tests import worlds
 from tests.contracts import RetrieverContract, ScoringContract
 
 IDS = {"scheme": "random", "levels": 3, "codebook": 6}
-SMALL = {"ids": IDS, "width": 16, "length": 8, "epochs": 30, "batch_size": 32, "learning_rate": 2e-2, "dropout": 0.1}
+SMALL = {
+    "ids": IDS, "width": 16, "length": 8, "epochs": 6, "every": 3, "batch_size": 32, "learning_rate": 2e-2, "dropout": 0.0,
+    "smoothing": 0.0,
+}  # fmt: skip
 
 
 class TestSemanticDecoder(ScoringContract):
@@ -26,7 +31,7 @@ class TestSemanticDecoder(ScoringContract):
 
 class TestByBeams(RetrieverContract):
     component = SemanticDecoder
-    configs = SMALL | {"search": "beam", "beams": 8}
+    configs: ClassVar = {**SMALL, "search": "beam", "beams": 8}
     world = worlds.cycle()
     uses_valid = True
     exact = False

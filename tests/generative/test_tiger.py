@@ -10,11 +10,12 @@ from llm4rec.core import Queries
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.tiger import TIGER, TIGERConfig
 from tests import worlds
-from tests.contracts import RetrieverContract, ScoringContract
+from tests.contracts import ScoringContract
 
 SMALL = {
     "ids": {"scheme": "random", "levels": 2, "codebook": 6}, "width": 16, "layers": 1, "heads": 2, "head_width": 8,
-    "hidden": 32, "length": 4, "epochs": 12, "batch_size": 128, "learning_rate": 2e-2, "smoothing": 0.0, "dropout": 0.0,
+    "hidden": 32, "length": 3, "epochs": 6, "every": 3, "batch_size": 128, "learning_rate": 1e-2,
+    "smoothing": 0.0, "dropout": 0.0,
 }  # fmt: skip
 
 
@@ -23,14 +24,6 @@ class TestTIGER(ScoringContract):
     configs = SMALL
     world = worlds.cycle()
     uses_valid = True
-
-
-class TestByBeams(RetrieverContract):
-    component = TIGER
-    configs = SMALL | {"search": "beam", "beams": 8, "users": 3}
-    world = worlds.cycle()
-    uses_valid = True
-    exact = False
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def fitted() -> TIGER:
 def test_scores_are_what_the_decoder_says_of_the_whole_id(fitted: TIGER) -> None:
     queries = worlds.cycle().split.test.queries.take(np.arange(2))
     scores, levels, network = fitted.score(queries), Levels.of(fitted.ids_), fitted.network_
-    history = torch.from_numpy(queries.history.padded(4, pad=24).astype(np.int64))
+    history = torch.from_numpy(queries.history.padded(3, pad=24).astype(np.int64))
     with torch.inference_mode():
         users = torch.from_numpy(levels.n_tokens + 2 + queries.users.astype(np.int64) % 3)
         read = torch.cat([users[:, None], levels.codes[history].flatten(1)], 1)
@@ -57,6 +50,15 @@ def test_scores_are_what_the_decoder_says_of_the_whole_id(fitted: TIGER) -> None
                 rows = states[:, level] @ table.T
                 total -= [float(levels.loss(level, row[None], torch.tensor([item]), 0.0)) for row in rows]
             np.testing.assert_allclose(scores[:, item], total, rtol=1e-3, atol=1e-4)
+
+
+def test_wide_beams_find_what_exact_scores_say(fitted: TIGER) -> None:
+    queries = worlds.cycle().split.test.queries.take(np.arange(20))
+    beams = TIGER(fitted.config.model_copy(update={"search": "beam", "beams": 24}))
+    beams.restore(fitted.state())
+    exact, found = (model.retrieve(queries, 10, exclude=queries.history) for model in (fitted, beams))
+    np.testing.assert_allclose(found.scores, exact.scores, rtol=1e-3, atol=1e-4)
+    found.check(24, exclude=queries.history)
 
 
 def test_a_user_token_tells_users_apart_and_nobody_has_none(fitted: TIGER) -> None:
