@@ -26,7 +26,7 @@ OPERATORS = get_args(Operator)
 #: A column with more distinct values than this share of the items names single items.
 _NAMES = 0.5
 #: Least cosine of two items' words (TF-IDF) for one to stand in for the other.
-_ALIKE = 0.15
+_ALIKE = 0.1
 _LONGEST_ID, _LONGEST_TEXT = 200, 20_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -48,7 +48,10 @@ class Catalogue:
     @classmethod
     def of(cls, dataset: Dataset) -> Catalogue:
         """Return the catalogue of a data set, all of it known."""
-        return cls(dataset.items, dataset.item_table, dataset.n_items)
+        table = dataset.item_table
+        if table.columns == [ITEM]:  # a log alone: an item is called by its id
+            table = table.with_columns(pl.Series("title", dataset.items.ids, dtype=pl.String))
+        return cls(dataset.items, table, dataset.n_items)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -161,6 +164,12 @@ class Catalogue:
         query = Queries(np.array([-1]), Ragged.empty(1), np.zeros(1, np.int64), texts=(words,))
         scores = self._words.score(query)[0]
         return np.where(scores > 0, scores, -np.inf).astype(np.float32)
+
+    def ready(self) -> Catalogue:
+        """Return the catalogue with all that is looked up in it made already."""
+        self.found("anything")
+        len(self.names), len(self.stand_ins)
+        return self
 
     # -- new items ----------------------------------------------------------------------------
     @cached_property

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.agents.catalogue import Catalogue
@@ -25,8 +26,9 @@ class Served:
     Attributes:
         name, label: its name in the specification and in tables.
         open: returns the fitted component or pipeline; called at most once.
-        uses_llm: does it ask a language model for lists or explanations?
+        uses_llm: does it ask a language model for its lists?
         ranks, explains: can it order given items, and say why?
+        tells_by_llm: does it ask a language model for its reasons?
         reads: does it look at what is asked for in words?
         fallback: the system whose list stands in when the language model is slow or down; None if it asks none.
     """
@@ -37,6 +39,7 @@ class Served:
     uses_llm: bool = False
     ranks: bool = False
     explains: bool = False
+    tells_by_llm: bool = False
     reads: bool = False
     fallback: str | None = None
 
@@ -197,16 +200,18 @@ class Engine:
         return _found(Lists.from_scores(scores[None, :], min(k, len(scores))))[0]
 
     # -- reasons ----------------------------------------------------------------------------
-    def explain(self, system: str | None, asked: Asked, items: NDArray[np.int32]) -> list[tuple[str, str]]:
+    def explain(
+        self, system: str | None, asked: Asked, items: NDArray[np.int32], *, evidence: bool = False
+    ) -> list[tuple[str, str]]:
         """Return for each item a sentence and who wrote it; the sentence is empty where nothing can be said.
 
         A system without an explainer, and an item that is new to it, get a sentence of evidence: the nearest
-        item of the history and the rarest attribute in common.
+        item of the history and the rarest attribute in common. With ``evidence`` all items do.
         """
         served = self.system(system)
         catalogue = asked.catalogue
         written: dict[int, str] = {}
-        if served.explains and (known := items[items < catalogue.known]).size:
+        if served.explains and not evidence and (known := items[items < catalogue.known]).size:
             history = asked.queries.history
             read = np.where(history.values < catalogue.known, history.values, -1)  # nobody is told of a stand-in
             queries = _with_history(asked.queries, Ragged(history.offsets, read))
@@ -221,22 +226,12 @@ class Engine:
         """Return the explainer by evidence over a catalogue; made on first use and when items came in."""
         held = self._evidence
         if held is None or held[0] is not catalogue:
-            config = EvidenceExplainerConfig(
-                attributes=catalogue.grouping, thing="item", did="chose",
-                item="{title}" if "title" in catalogue.attributes else f"{{{catalogue.attributes[0]}}}",
-            )  # fmt: skip
-            whole = replace_items(self.dataset, catalogue)
+            config = EvidenceExplainerConfig(attributes=catalogue.grouping, thing="item", did="chose")
+            table = catalogue.table.with_columns(pl.Series("title", catalogue.names, dtype=pl.String))
+            whole = replace(self.dataset, items=catalogue.items, item_table=table)
             held = catalogue, EvidenceExplainer(config).fit(whole, valid=None, rng=np.random.default_rng(0))
             self._evidence = held
         return held[1]
-
-
-def replace_items(dataset: Dataset, catalogue: Catalogue) -> Dataset:
-    """Return the data set over a longer catalogue."""
-    return Dataset(
-        dataset.name, dataset.users, catalogue.items, dataset.events, catalogue.table, dataset.user_table,
-        dataset.behaviors, dataset.clock,
-    )  # fmt: skip
 
 
 # -- stand-ins ------------------------------------------------------------------------------

@@ -1,0 +1,128 @@
+"""``llm4rec serve``: open a run, listen, and end in good order."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from sqlalchemy import Engine as Database
+
+from llm4rec.agents.memory import MemoryStore
+from llm4rec.agents.storage import open_database
+from llm4rec.app.opening import open_engine
+from llm4rec.app.server.api import create_app
+from llm4rec.app.server.config import ServerConfig
+from llm4rec.app.server.events import EventStore
+from llm4rec.app.server.figures import Figures
+from llm4rec.app.server.guard import Guard
+from llm4rec.app.server.keys import Keys
+from llm4rec.app.server.service import Service
+from llm4rec.core import RunError
+from llm4rec.experiment.opened import OpenRun
+
+#: Longest request line and headers, in bytes.
+_HEAD = 32 << 10
+
+
+def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
+    """Serve a run until a signal to stop.
+
+    Args:
+        run: the run directory.
+        config: how.
+        tell: called with lines for people.
+
+    Raises:
+        LLM4RecError: for a run, a store or a file of keys that cannot be used, or a port that is taken.
+    """
+    tell("opening the run ...")
+    keys = None if config.keys is None else Keys.read(config.keys)
+    opened = OpenRun(run)
+    engine = open_engine(opened, config.system)
+    database = open_database(config.store or run / "serve" / "store.sqlite")
+    with alone(database), _listening(config) as listener:
+        figures = Figures()
+        service = Service(engine, EventStore(database), MemoryStore(database), config, figures)
+        tell(f"warming {engine.default} ...")
+        service.warm()
+        gc.collect()
+        gc.freeze()  # what is open stays: no collection has to look at it again
+        _log()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                Guard(create_app(service), config, figures, keys),
+                http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+                limit_concurrency=config.connections, h11_max_incomplete_event_size=_HEAD,
+                timeout_graceful_shutdown=int(config.drain) or 1, timeout_keep_alive=30,
+            )
+        )  # fmt: skip
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn hands them on when it has ended
+            signal.signal(number, lambda *_: None)
+        listener.listen(2_048)  # who connects from now on waits until the server takes it
+        host, port = listener.getsockname()[:2]
+        tell(f"serving {run} with {engine.default} on http://{f'[{host}]' if ':' in host else host}:{port}")
+        server.run(sockets=[listener])
+        idle = service.close()
+    opened.close()
+    database.dispose()
+    tell("stopped")
+    if not idle:  # a language model that does not answer keeps nobody from leaving
+        sys.stdout.flush()
+        os._exit(0)
+
+
+@contextmanager
+def _listening(config: ServerConfig) -> Iterator[socket.socket]:
+    """Bind the port before anything slow begins."""
+    try:
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise RunError(f"cannot listen ({error.strerror})", where=where, todo="choose another --port or --host") from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """Hold a store for this process: two servers on one would not know of each other's events."""
+    place = database.url.database
+    if database.url.get_backend_name() != "sqlite" or place is None:
+        yield
+        return
+    with open(f"{place}.lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError("another server keeps it", where=place, todo="stop that one, or name another --store") from None
+        yield
+
+
+def _log() -> None:
+    """Write the log to stdout, a JSON object a line; what uvicorn has to say as well, from warnings on."""
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            message = record.getMessage()
+            own = message if record.name == "llm4rec.serve" else f'{{"warning": "{record.name}"}}'
+            return f'{{"time": "{self.formatTime(record)}", {own[1:]}'
+
+    handler: Any = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(Lines())
+    for name, level in (("llm4rec.serve", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
