@@ -247,6 +247,9 @@ def test_what_cannot_be_made_is_said() -> None:
         WorldConfig(users=10, items=100, events=1_000)
     with pytest.raises(ValidationError, match="more than 40 events"):
         WorldConfig(users=10, items=100, events=40)
+    for endless in ({"activity": 1000.0}, {"popularity": 1000.0}, {"days": 1e300}):  # beyond what numbers can hold
+        with pytest.raises(ValidationError, match="less than or equal to"):
+            WorldConfig.model_validate(endless)
     with pytest.raises(ValidationError, match="categories for 2 items"):
         WorldConfig(users=1, items=2, events=5, categories=3, repeats=True)
     with pytest.raises(DataError, match="find too few new items"):

@@ -43,7 +43,7 @@ class WorldConfig(Config):
     """Number of events."""
     least: int = Field(5, ge=1)
     """No user has fewer events."""
-    activity: float = Field(1.0, ge=0)
+    activity: float = Field(1.0, ge=0, le=20)
     """Standard deviation of the logarithm of a user's events beyond ``least``; 0: all have as many."""
     categories: int = Field(10, ge=1)
     """Kinds of items."""
@@ -52,7 +52,7 @@ class WorldConfig(Config):
     Small: one category a user; large: everybody has the same taste."""
     curiosity: float = Field(0.1, ge=0, le=1)
     """Share of everybody's taste in each user's, so that no item is out of reach."""
-    popularity: float = Field(0.8, ge=0)
+    popularity: float = Field(0.8, ge=0, le=20)
     """Zipf's exponent: the item of rank r is taken in proportion to ``r ** -popularity``."""
     sequence: float = Field(0.2, ge=0, lt=1)
     """Chance that an event is the next part of the last item's series."""
@@ -62,7 +62,7 @@ class WorldConfig(Config):
     """Share of a user's taste that another taste has replaced at the end of the span."""
     popularity_drift: float = Field(0.0, ge=0, le=1)
     """Share of the popularity that belongs to other items at the end of the span."""
-    days: float = Field(1000.0, gt=0)
+    days: float = Field(1000.0, gt=0, le=1_000_000)
     """Span of the world in days."""
     active: float = Field(0.3, gt=0, le=1)
     """Share of the span over which a user's events are spread, about."""
