@@ -53,6 +53,7 @@ class TrieLogitsProcessor:
         self._walk: Walk | None = None
         self._ids: Tensor | None = None  # [rows, t], as of the last call, and what was allowed to them:
         self._keys, self._nodes = torch.empty(0), torch.empty(0)  # row * n_tokens + token, rising; nodes
+        self._shared = 1  # rows that stand for one there, side by side
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return scores float[rows, n_tokens] with -inf for what no item allows.
@@ -66,18 +67,24 @@ class TrieLogitsProcessor:
             raise ValueError(f"scores are [{rows}, {wide}] for {self.n} requests and {self.trie.n_tokens} tokens")
         if self._walk is None or self._walk.device != scores.device:
             self._walk, self._ids = Walk(self.trie, self._mask, scores.device), None
-        nodes = self._reached(input_ids)
+        nodes = self._reached(input_ids)  # [rows]
         level = input_ids.shape[1] - self.start + 1
-        out = torch.full_like(scores, -torch.inf)
-        closed = torch.ones(rows, dtype=torch.bool, device=scores.device)
-        self._ids, self._keys, self._nodes = input_ids.clone(), nodes[:0], nodes[:0]
+        nodes = nodes.view(self.n, -1)[:, :1] if level == 1 else nodes.view(self.n, -1)  # all are at the root: once a request
+        self._ids, self._shared = input_ids.clone(), rows // nodes.numel()
+        self._keys = self._nodes = nodes.new_empty(0)
+        barred = scores.new_full((nodes.numel(), wide), -torch.inf)  # 0 where a token is allowed; to be added
+        open_rows = torch.zeros(nodes.numel(), dtype=torch.bool, device=scores.device)
         if level <= self.trie.depth:
-            kids = self._walk.children(nodes.clamp(min=0).view(self.n, -1), (nodes >= 0).view(self.n, -1), level)
-            self._keys, self._nodes = (kids.parent * wide + kids.token)[kids.free], kids.node[kids.free]
-            out.view(-1)[self._keys] = scores.reshape(-1)[self._keys]
-            closed[kids.parent[kids.free]] = False
+            kids = self._walk.children(nodes.clamp(min=0), nodes >= 0, level)
+            parent, self._keys, self._nodes = kids.parent, kids.parent * wide + kids.token, kids.node
+            if self._walk.masked:
+                parent, self._keys, self._nodes = (a[kids.free] for a in (parent, self._keys, self._nodes))
+            barred.view(-1).scatter_(0, self._keys, 0.0)
+            open_rows.scatter_(0, parent, True)
         # Nothing follows: a whole ID, or a row that generate itself has given up or ended.  A row must allow something.
-        out[closed, self.eos or 0] = 0.0
+        apart = scores.reshape(len(barred), self._shared, wide)
+        out = barred.add_(scores) if self._shared == 1 else (apart + barred[:, None]).view(rows, wide)
+        out[torch.repeat_interleave(~open_rows, self._shared), self.eos or 0] = 0.0
         return out
 
     def _reached(self, ids: Tensor) -> Tensor:
@@ -99,7 +106,7 @@ class TrieLogitsProcessor:
     def _looked_up(self, parents: Tensor, tokens: Tensor) -> Tensor:
         if not len(self._keys):
             return torch.full_like(parents, -1)
-        key = parents * self.trie.n_tokens + tokens
+        key = parents // self._shared * self.trie.n_tokens + tokens
         at = torch.searchsorted(self._keys, key).clamp(max=len(self._keys) - 1)
         return torch.where(self._keys[at] == key, self._nodes[at], -1)
 

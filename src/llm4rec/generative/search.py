@@ -147,10 +147,10 @@ class Search:
         if not len(kids.node):  # the IDs of all these requests are over
             return [Beams.none(n, max(width, self.k), self.device) for width in self.widths]
         gain = log_probabilities(self.model, self.states[rows].flatten(0, 1), kids, self.walk, self.over, self.temperature)
-        score = own.scores.reshape(-1)[kids.parent] + gain
-        above = own.ranks.reshape(-1)[kids.parent]
+        score = own.scores.reshape(-1).index_select(0, kids.parent) + gain
+        above = own.ranks.reshape(-1).index_select(0, kids.parent)
         rank = above + gain if self.noise is None else self._perturbed(score, above, kids, n * b)
-        rank = torch.where(kids.free, rank, -torch.inf)
+        rank = torch.where(kids.free, rank, -torch.inf) if self.walk.masked else rank
         request, column, leaf = kids.parent // b, kids.parent % b, self.walk.leaf(kids.node)
         some = bool(leaf.any())
         items = self.walk.items[self.walk.first[kids.node].long()].long() if some else kids.node  # of whole IDs

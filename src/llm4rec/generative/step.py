@@ -56,8 +56,8 @@ def log_probabilities(model: StepModel, states: Tensor, kids: Children, walk: Wa
             continue
         block = model.logits(states[at : at + size], tokens).float() / temperature  # [rows, width]
         row = kids.parent[low:high] - at
-        value = block.reshape(-1)[row * width + column[low:high]]
-        out[low:high] = value - torch.logsumexp(block, 1)[row] if over == "alphabet" else value
+        value = block.reshape(-1).index_select(0, row * width + column[low:high])
+        out[low:high] = value - torch.logsumexp(block, 1).index_select(0, row) if over == "alphabet" else value
     if over != "alphabet":
         counted = out if over == "trie" else torch.where(kids.free, out, -torch.inf)
         out = out - _logsumexp_by(counted[None], kids.parent, m)[0][kids.parent]

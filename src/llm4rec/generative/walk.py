@@ -38,6 +38,8 @@ class Walk:
         self.trie, self.device = trie, torch.device(device)
         self.tokens, self.first, self.last, self.items = map(put, (trie.tokens, trie.first, trie.last, trie.items))
         self._children = put(trie.children)
+        #: Is anything hidden from anybody?
+        self.masked = mask.below is not None or len(mask.taken) > 0
         self._below = None if mask.below is None else put(mask.below)
         self._taken = put(mask.taken)
         # keys (request, parent) rise along each level's closed nodes, as those of (request, node) do
@@ -67,7 +69,7 @@ class Walk:
         slots = torch.arange(n * b, device=self.device)
         parent = torch.repeat_interleave(slots, count, output_size=total)
         low = self._children[nodes.reshape(-1)].long()
-        node = (low - begin)[parent] + torch.arange(total, device=self.device)
+        node = (low - begin).index_select(0, parent) + torch.arange(total, device=self.device)  # faster than []
         free = torch.ones(total, dtype=torch.bool, device=self.device)
         if self._below is not None:
             row = start + parent // b if len(self._below) > 1 else torch.zeros_like(parent)
@@ -80,7 +82,7 @@ class Walk:
             slot = torch.repeat_interleave(slots, many)
             place = torch.arange(len(slot), device=self.device) - (torch.cumsum(many, 0) - many)[slot] + lowest[slot]
             free[begin[slot] + closed[place] - low[slot]] = False
-        return Children(parent, node, self.tokens[node].long(), free)
+        return Children(parent, node, self.tokens.index_select(0, node).long(), free)
 
     def open_items(self, requests: Tensor, nodes: Tensor) -> Tensor:
         """Return how many items below each node its request may see, int64; shapes of the arguments broadcast."""
