@@ -182,6 +182,18 @@ def test_health_figures_and_description(client: httpx.Client) -> None:
     assert wanted <= set(described["paths"])
 
 
+def test_a_talk_in_the_terminal(run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "llm4rec.app.cli", "chat", str(run), "--user", "u1", "--system", "ease"]
+    said = "2 horror\nremember that I hate comedy\nwhat do you know about me?\n"
+    done = subprocess.run(
+        [*command, "--store", str(tmp_path / "store")], input=said, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "filter_items(attribute=genre, operator=is, value=Horror, among=catalogue)" in done.stdout
+    assert "1. Horror number" in done.stdout
+    assert "Kept about you: dislikes Comedy." in done.stdout
+
+
 # -- refusals ---------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("body", "says"),

@@ -25,6 +25,7 @@ from llm4rec.app.server.figures import Figures
 from llm4rec.app.server.guard import Guard
 from llm4rec.app.server.keys import Allowance, Keys, new_key
 from llm4rec.app.server.service import Service
+from llm4rec.app.server.sessions import Sessions
 from llm4rec.core import DataError, Lists, ModelError, Note, Queries, Ragged, RunError
 from llm4rec.models.ease import EASE
 from tests.worlds import topics
@@ -78,7 +79,7 @@ def serve(asks: Asks, tmp_path: Path) -> Callable[..., Service]:
         config, figures = ServerConfig(**{"llm_timeout": 0.2, "llm_workers": 1, **settings}), Figures()
         engine = Engine(topics().split.train, {s.name: s for s in systems}, "ease")
         service = Service(engine, EventStore(database), MemoryStore(database), config, figures)
-        guarded = Guard(create_app(service), config, figures, keys)
+        guarded = Guard(create_app(service, Sessions(database)), config, figures, keys)
 
         async def run() -> None:
             transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)  # type: ignore[arg-type]
@@ -276,6 +277,60 @@ def test_new_items_survive_a_restart(serve: Any) -> None:
 
     serve(add)
     serve(look)
+
+
+# -- chat ---------------------------------------------------------------------------------------
+async def say(client: httpx.AsyncClient, message: str, **more: Any) -> list[tuple[str, Any]]:
+    answer = await client.post("/v1/chat", json={"message": message, "user": "user0", **more})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in events]
+
+
+def test_a_turn_is_told_as_it_happens(serve: Any) -> None:
+    async def talk(client: httpx.AsyncClient) -> None:
+        events = await say(client, "2 about cooking, not from 1999")
+        names = [name for name, _ in events]
+        assert names[0] == "plan"
+        assert names[-1] == "done"
+        assert names[1 : names.index("token")] == ["tool", "candidates"] * len(events[0][1]["calls"])
+        done = events[-1][1]
+        assert "".join(data["text"] for name, data in events if name == "token") == done["text"]
+        assert len(done["items"]) == 2
+        assert done["dropped"]
+        why = (await say(client, "why?", session=done["session"]))[-1][1]
+        assert [e["item"] for e in why["items"]] == [e["item"] for e in done["items"]]
+        assert done["items"][0]["name"] in why["text"]
+        for other in ({"user": "user1"}, {"session": "0" * 32}):
+            answer = await client.post(
+                "/v1/chat", json={"message": "why?", "user": "user0", "session": done["session"], **other}
+            )
+            assert answer.status_code == 404
+
+    serve(talk)
+
+
+def test_what_is_remembered_in_a_chat_is_in_the_memory(serve: Any) -> None:
+    async def talk(client: httpx.AsyncClient) -> None:
+        await say(client, "remember that I hate cooking")
+        facts = (await client.get("/v1/users/user0/memory")).json()["facts"]
+        assert [(f["text"], f["detail"]) for f in facts] == [("cooking", "dislikes")]
+        nobody = await client.post("/v1/chat", json={"message": "remember that I hate cooking"})
+        assert "That did not work" in nobody.text
+
+    serve(talk)
+
+
+def test_many_talk_at_once(serve: Any) -> None:
+    async def talk(client: httpx.AsyncClient) -> None:
+        talks = [say(client, "3 about music", user=f"user{u % 48}") for u in range(12)]
+        for u, events in enumerate(await asyncio.gather(*talks)):
+            alone = await say(client, "3 about music", user=f"user{u % 48}") if u < 3 else events
+            assert events[-1][1]["items"] == alone[-1][1]["items"]
+            assert len(events[-1][1]["items"]) == 3
+
+    serve(talk, timeout=60)
 
 
 # -- keys ---------------------------------------------------------------------------------------

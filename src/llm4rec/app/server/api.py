@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from llm4rec import __version__
 from llm4rec.agents.catalogue import Operator
 from llm4rec.app.server.batching import Overloaded
+from llm4rec.app.server.conversation import add_chat
 from llm4rec.app.server.guard import Refused, error_body
 from llm4rec.app.server.schemas import (
     Details,
@@ -36,6 +37,7 @@ from llm4rec.app.server.schemas import (
     SearchRequest,
 )
 from llm4rec.app.server.service import Service
+from llm4rec.app.server.sessions import Sessions
 from llm4rec.core import DataError, LLM4RecError
 
 _User = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
@@ -44,7 +46,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer}, "5XX"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, sessions: Sessions) -> FastAPI:
     """Return the application; what stands before it is :class:`llm4rec.app.server.guard.Guard`."""
     app = FastAPI(
         title="LLM4Rec", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERRORS,
@@ -54,6 +56,7 @@ def create_app(service: Service) -> FastAPI:
     _lists(app, service)
     _catalogue(app, service)
     _memory(app, service)
+    add_chat(app, service, sessions)
     _health(app, service)
     return app
 

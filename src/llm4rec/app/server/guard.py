@@ -196,6 +196,6 @@ def _scope_of(path: str) -> Scope:
     """Return what a key needs for a path."""
     if path == "/metrics":
         return "metrics"
-    if path.startswith("/v1/users/"):
+    if path.startswith("/v1/users/") or path == "/v1/chat":  # who talks can remember and forget
         return "memory"
     return "write" if path == "/v1/events" else "read"

@@ -126,6 +126,14 @@ class FactEdit(Asked):
     text: Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
+class ChatRequest(Asked):
+    """Something said."""
+
+    message: Annotated[str, Field(min_length=1, max_length=2_000)]
+    user: Identifier | None = None
+    session: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="The conversation to go on with.")
+
+
 # -- answers --------------------------------------------------------------------------------
 class Item(BaseModel):
     """An item of a list."""

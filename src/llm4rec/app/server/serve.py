@@ -27,6 +27,7 @@ from llm4rec.app.server.figures import Figures
 from llm4rec.app.server.guard import Guard
 from llm4rec.app.server.keys import Keys
 from llm4rec.app.server.service import Service
+from llm4rec.app.server.sessions import Sessions
 from llm4rec.core import RunError
 from llm4rec.experiment.opened import OpenRun
 
@@ -60,7 +61,7 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         _log()
         server = uvicorn.Server(
             uvicorn.Config(
-                Guard(create_app(service), config, figures, keys),
+                Guard(create_app(service, Sessions(database)), config, figures, keys),
                 http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
                 limit_concurrency=config.connections, h11_max_incomplete_event_size=_HEAD,
                 timeout_graceful_shutdown=int(config.drain) or 1, timeout_keep_alive=30,

@@ -175,6 +175,10 @@ class Service:
         reasons = [Why(item=i, name=name, why=why, by=by) for (i, name), (why, by) in zip(names, told, strict=True)]
         return ExplainAnswer(items=reasons, degraded=degraded)
 
+    async def between(self, work: Callable[[], T]) -> T:
+        """Do a step of a conversation in the thread of the systems, between two batches."""
+        return await self._batcher.run(work)
+
     # -- what comes in ----------------------------------------------------------------------
     async def add(self, request: EventsRequest) -> EventsAnswer:
         """Take in events and items; they are on the disk, and count, when this returns.

@@ -1,0 +1,56 @@
+"""The commands that put a run to use: ``serve``, ``keys``, ``chat``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+Store = Annotated[
+    str | None, typer.Option(help="File or URL of the database of events and memory; by default in the run directory.")
+]
+System = Annotated[str | None, typer.Option(help="System that answers by default; else the best of the run.")]
+
+
+def serve(
+    run: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; without --keys one of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="File of API keys, which 'llm4rec keys' writes.")] = None,
+    store: Store = None,
+    system: System = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other parameter of the server: --set timeout=5.")
+    ] = None,
+) -> None:
+    """Serve a run over HTTP: lists, reasons, search, events, memory, chat."""
+    from llm4rec.app.server.command import start
+
+    given = {"host": host, "port": port, "keys": keys, "store": store, "system": system}
+    start(run, {k: v for k, v in given.items() if v is not None}, settings or [])
+
+
+def keys(
+    file: Annotated[Path, typer.Argument(help="The file of keys; made if it is not there.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    scopes: Annotated[str, typer.Option(help="What it may do: read, write, memory, metrics; separated by commas.")] = "read",
+    per_minute: Annotated[int | None, typer.Option(min=1, help="Requests a minute; by default the server's bound.")] = None,
+) -> None:
+    """Make an API key for 'llm4rec serve' and print it once; the file keeps its hash alone."""
+    from llm4rec.app.server.keys import new_key
+
+    typer.echo(new_key(file, name, [s.strip() for s in scopes.split(",") if s.strip()], per_minute))
+
+
+def chat(
+    run: RunArgument,
+    user: Annotated[str | None, typer.Option(help="Who talks: a user of the data set, or a new one.")] = None,
+    system: System = None,
+    store: Store = None,
+) -> None:
+    """Talk to a run: a rule agent, without a language model, answers through the run's systems."""
+    from llm4rec.app.chat import talk
+
+    talk(run, user, system, store)
