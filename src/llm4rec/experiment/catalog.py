@@ -11,6 +11,7 @@ from typing import Any
 
 from llm4rec.core import Component
 from llm4rec.generative.liger import LIGER
+from llm4rec.generative.p5 import P5
 from llm4rec.generative.semantic_decoder import SemanticDecoder
 from llm4rec.generative.tiger import TIGER
 from llm4rec.models.als import ALS
@@ -70,6 +71,7 @@ CATALOG: dict[str, Entry] = {
     "gru4rec": Entry(GRU4Rec, "GRU4Rec", "sequential"),
     "sasrec": Entry(SASRec, "SASRec", "sequential"),
     "text-ease": Entry(TextEASE, "TextEASE", "linear"),
+    "p5": Entry(P5, "P5", "generative"),
     "bias": Entry(Bias, "Biases", "prediction"),
     "fm": Entry(FM, "FM", "prediction"),
     "deepfm": Entry(DeepFM, "DeepFM", "prediction"),

@@ -26,15 +26,17 @@ class T5Steps:
         model: in evaluation mode.
         input_ids: int64[n, L], of the encoder.
         attention_mask: [n, L], 0 for pads.
+        embeds: float[n, L, d], what the encoder reads instead of the tokens' embeddings.
     """
 
-    def __init__(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> None:
+    def __init__(self, model: Any, input_ids: Tensor, attention_mask: Tensor, *, embeds: Tensor | None = None) -> None:
         if model.training:
             raise ModelError("is in training mode", where=type(model).__name__, todo="call eval() before decoding")
         self._model, self._n = model, len(input_ids)
         self._scale = model.config.d_model**-0.5 if model.config.scale_decoder_outputs else 1.0
         self._heads, self._size = model.config.num_heads, model.config.d_kv
-        read = model.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [n, L, d]
+        given = {"input_ids": input_ids} if embeds is None else {"inputs_embeds": embeds}
+        read = model.encoder(**given, attention_mask=attention_mask).last_hidden_state  # [n, L, d]
         self._pads = torch.zeros(attention_mask.shape, dtype=read.dtype, device=read.device)
         self._pads = self._pads.masked_fill(attention_mask == 0, torch.finfo(read.dtype).min)[:, None, None, :]
         self._read: list[Cache] = []

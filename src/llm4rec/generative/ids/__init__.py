@@ -9,8 +9,9 @@ from llm4rec.generative.ids.rq_vae import RQVAE
 from llm4rec.generative.ids.scheme import Scheme, TextScheme, leveled
 from llm4rec.generative.ids.sequential import SequentialIDs
 from llm4rec.generative.ids.single import SingleIDs
-from llm4rec.generative.ids.title import Pieces, TitleIDs
+from llm4rec.generative.ids.title import TitleIDs
 from llm4rec.generative.ids.values import ItemIDs
+from llm4rec.generative.ids.words import Pieces, Words
 
 #: Any scheme, told apart by its ``scheme``: ``ids: IdScheme = Field(RQKMeans(), discriminator="scheme")``.
 IdScheme = (
@@ -19,5 +20,5 @@ IdScheme = (
 
 __all__ = [
     "RQVAE", "AttributeIDs", "CollaborativeIDs", "IdScheme", "ItemIDs", "JointIDs", "Pieces", "RQKMeans", "RandomIDs",
-    "Scheme", "SequentialIDs", "SingleIDs", "TextScheme", "TitleIDs", "leveled",
+    "Scheme", "SequentialIDs", "SingleIDs", "TextScheme", "TitleIDs", "Words", "leveled",
 ]  # fmt: skip

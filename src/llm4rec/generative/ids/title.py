@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,27 +15,10 @@ from llm4rec.features.values import Encoder
 from llm4rec.generative.ids.codebooks import occurrence
 from llm4rec.generative.ids.scheme import Scheme
 from llm4rec.generative.ids.values import ItemIDs
+from llm4rec.generative.ids.words import Pieces, Words
 
 #: Times that equal rows get new numbers, at most: one is enough for a tokenizer that tells numbers apart.
 _ROUNDS = 100
-_END = "</s>"
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """A tokenizer, as far as titles need one.
-
-    Attributes:
-        encode: texts -> their tokens, without any special ones.
-        n_tokens: size of the alphabet.
-        end: token that ends an ID and stands in none.
-        words: how each token is written, or None.
-    """
-
-    encode: Callable[[Sequence[str]], Sequence[Sequence[int]]]
-    n_tokens: int
-    end: int
-    words: tuple[str, ...] | None = None
 
 
 class TitleIDs(Scheme):
@@ -64,14 +46,18 @@ class TitleIDs(Scheme):
         """Return the IDs; ``pieces`` is the tokenizer of a model that has one."""
         return self.controlled(self._assign(train, pieces), rng)
 
+    def titles(self, train: Dataset) -> list[str]:
+        """Return the title of each item."""
+        return ItemText(self.template).render(train.item_table)
+
     def assign(self, train: Dataset, *, encoder: Encoder | None, rng: np.random.Generator) -> ItemIDs:
         """Cut the titles by byte-pair encoding."""
         return self._assign(train, None)
 
     def _assign(self, train: Dataset, pieces: Pieces | None) -> ItemIDs:
-        texts = ItemText(self.template).render(train.item_table)
+        texts = self.titles(train)
         if pieces is None:
-            pieces = byte_pairs(texts, self.vocabulary)
+            pieces = Words.train(texts, self.vocabulary).pieces
         titles = Ragged.of(_first(pieces.encode(texts), self.max_pieces))
         number = np.ones(len(texts), np.int64)  # of an item among those of its title; 1 is not written
         collisions = None
@@ -84,26 +70,6 @@ class TitleIDs(Scheme):
                 return ItemIDs(ids, pieces.n_tokens, pieces.words, collisions)
             number += repeated
         raise ModelError("its tokenizer does not tell numbers apart", where="title IDs", todo="use another scheme")
-
-
-def byte_pairs(texts: Sequence[str], vocabulary: int) -> Pieces:
-    """Train byte-pair encoding on the texts; a piece that begins a word begins with ``▁``."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer: Any = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[_END], show_progress=False)
-    # The numbers of equal titles, so that every sign of theirs is known.
-    tokenizer.train_from_iterator([*texts, " (0) (1) (2) (3) (4) (5) (6) (7) (8) (9)"], trainer)
-    words = tuple(tokenizer.id_to_token(token) for token in range(tokenizer.get_vocab_size()))
-
-    def encode(texts: Sequence[str]) -> list[list[int]]:
-        # A title that spells the end is no end: pieces alone, not special tokens.
-        return [[t for t in one.ids if t] for one in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-    return Pieces(encode, len(words), 0, words)
 
 
 def _first(rows: Sequence[Sequence[int]], n: int) -> list[Sequence[int]]:
