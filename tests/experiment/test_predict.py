@@ -175,7 +175,7 @@ def test_the_report_shows_every_figure_and_obeys_no_label(made: tuple[str, Path]
         (('name = "made"', 'name = "made"\nprimary = "ndcg@10"'), "take one of rmse, mae, gauc"),
         (('name = "made"', 'name = "made"\nmetrics = ["rmse"]'), "leave the key out"),
         (("threshold = 3.0", "[protocol.candidates]"), "leave out the candidates"),
-        (('component = "bias"', 'component = "ease"'), "ease cannot predict; those that can: bias"),
+        (('component = "bias"', 'component = "ease"'), "ease cannot predict; those that can: p5, bias"),
         (('[systems.bias]\ncomponent = "bias"', '[systems.bias]\nretrieve = ["stiff"]'), "name a component that predicts"),
     ],
 )

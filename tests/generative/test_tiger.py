@@ -14,7 +14,7 @@ from tests.contracts import ScoringContract
 
 SMALL = {
     "ids": {"scheme": "random", "levels": 2, "codebook": 6}, "width": 16, "layers": 1, "heads": 2, "head_width": 8,
-    "hidden": 32, "length": 3, "epochs": 6, "every": 3, "batch_size": 128, "learning_rate": 1e-2,
+    "hidden": 32, "length": 3, "epochs": 12, "every": 3, "batch_size": 128, "learning_rate": 1e-2,
     "smoothing": 0.0, "dropout": 0.0,
 }  # fmt: skip
 

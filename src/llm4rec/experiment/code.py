@@ -58,13 +58,16 @@ def _file(parts: list[str], root: Path) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _imports(file: Path) -> Iterator[str]:
-    """Yield the names that a file imports; ``from a import b`` gives ``a.b``, which may be a module."""
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
+    """Return the names that a file imports; ``from a import b`` gives ``a.b``, which may be a module."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def _with_data(file: Path) -> Iterator[Path]:
