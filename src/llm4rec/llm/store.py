@@ -115,9 +115,13 @@ class Store:
         db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        self._check_format(db)
-        db.execute(_TABLE)
-        db.execute(f"PRAGMA user_version = {_FORMAT}")
+        db.execute("BEGIN IMMEDIATE")  # of several that open a new store at once, none sees it half made
+        try:
+            self._check_format(db)
+            db.execute(_TABLE)
+            db.execute(f"PRAGMA user_version = {_FORMAT}")
+        finally:
+            db.execute("COMMIT")
         return db
 
     def _open_readonly(self) -> sqlite3.Connection:
