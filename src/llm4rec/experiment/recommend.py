@@ -59,11 +59,11 @@ def recommend(
     """
     opened = OpenRun(run)
     dataset, spec = opened.dataset, opened.spec
-    system = opened.best if system is None else system
-    if k > dataset.n_items:
-        raise DataError(f"k is {k}, but the catalogue has {dataset.n_items} items", todo="ask for fewer")
-    queries = query_of(dataset, user, history)
     try:
+        system = opened.best if system is None else system
+        if k > dataset.n_items:
+            raise DataError(f"k is {k}, but the catalogue has {dataset.n_items} items", todo="ask for fewer")
+        queries = query_of(dataset, user, history)
         component = opened.system(system)
         lists = component.retrieve(queries, k, exclude=seen(dataset, queries))
         why: dict[str, str] = {}
