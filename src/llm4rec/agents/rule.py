@@ -5,48 +5,20 @@ The baseline of every agent that thinks, and what answers when no language model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from llm4rec.agents.reading import Condition, Reader, Request
 from llm4rec.agents.toolbox import Toolbox
 from llm4rec.agents.tools import Session, toolbox
+from llm4rec.agents.turn import Call, Turn
 from llm4rec.core import LLM4RecError
 from llm4rec.llm.prompts import plain
 
 #: Items proposed before conditions are put, and shown unless a number is asked for.
 _WIDE, _SHOWN = 200, 5
 _LONGEST_NAME = 100  # characters
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A tool call: planned, or done with its answer or its error."""
-
-    tool: str
-    arguments: Mapping[str, Any]
-    answer: Any = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What an agent did with one request.
-
-    Attributes:
-        request: as it was understood.
-        plan: the calls that it meant to make.
-        calls: those that it made, with what came back.
-        session: as it stands afterwards; its candidates are the items shown.
-        text: the answer in words.
-    """
-
-    request: Request
-    plan: tuple[Call, ...]
-    calls: tuple[Call, ...]
-    session: Session
-    text: str
 
 
 class RuleAgent:
@@ -59,6 +31,8 @@ class RuleAgent:
     Args:
         tools: the registry; by default all tools of the session's engine.
     """
+
+    name = "rule"
 
     def __init__(self, tools: Toolbox[Session] | None = None) -> None:
         self._tools = tools
@@ -75,7 +49,7 @@ class RuleAgent:
             self._reader = Reader(session.engine.catalogue)
         tools = toolbox(session.engine) if self._tools is None else self._tools
         request = self._reader.read(text)
-        turn = Turn(request, tuple(self._plan(request, session)), (), session, "")
+        turn = Turn(tuple(self._plan(request, session)), (), session, "", request, self.name)
         yield turn
         for call in turn.plan:
             try:
@@ -89,7 +63,7 @@ class RuleAgent:
         if request.act == "recommend" and turn.session.candidates is not None:
             shown = turn.session.candidates.head(request.k or _SHOWN, "answer")
             turn = replace(turn, session=turn.session.with_candidates(shown))
-        yield replace(turn, text=self._words(turn))
+        yield replace(turn, text=self._words(request, turn))
 
     # -- planning -------------------------------------------------------------------------
     def _plan(self, request: Request, session: Session) -> Iterator[Call]:
@@ -149,11 +123,11 @@ class RuleAgent:
         return {"items": [session.engine.catalogue.items.ids[alternatives[0]] for alternatives in request.like]}
 
     # -- words ----------------------------------------------------------------------------
-    def _words(self, turn: Turn) -> str:
+    def _words(self, request: Request, turn: Turn) -> str:
         """Return the answer in words, from what the calls returned."""
         errors = [call.error for call in turn.calls if call.error]
         names = turn.session.engine.catalogue.names
-        match turn.request.act:
+        match request.act:
             case "remember":
                 kept = [c.answer["remembered"] for c in turn.calls if c.answer]
                 told = [f"{f.get('detail', 'that')}: {plain(f['text'], _LONGEST_NAME)}" for f in kept]

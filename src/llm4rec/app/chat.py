@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from llm4rec.agents.rule import Call, RuleAgent
+from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.tools import Session
+from llm4rec.agents.turn import Call
 from llm4rec.app.opening import open_engine
 from llm4rec.core import RunError
 from llm4rec.experiment.opened import OpenRun

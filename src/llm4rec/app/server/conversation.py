@@ -10,7 +10,8 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.responses import StreamingResponse
 
-from llm4rec.agents.rule import RuleAgent, Turn
+from llm4rec.agents.rule import RuleAgent
+from llm4rec.agents.turn import Turn
 from llm4rec.app.server.guard import Refused
 from llm4rec.app.server.schemas import ChatRequest
 from llm4rec.app.server.service import Service
@@ -43,7 +44,8 @@ def add_chat(app: FastAPI, service: Service, sessions: Sessions) -> None:
                 while (step := await service.between(lambda: next(turns, None))) is not None:
                     if turn is None:
                         plan = [{"tool": c.tool, "arguments": dict(c.arguments)} for c in step.plan]
-                        yield _event("plan", {"session": id_, "act": step.request.act, "calls": plan})
+                        act = None if step.request is None else step.request.act
+                        yield _event("plan", {"session": id_, "act": act, "calls": plan})
                     for call in step.calls[done:]:
                         told = {"tool": call.tool, "arguments": dict(call.arguments)}
                         yield _event("tool", told | ({"error": call.error} if call.error else {"answer": call.answer}))
