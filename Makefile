@@ -1,5 +1,6 @@
 # Plain pip and venv.  `make quickstart` and `make test` set themselves up.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -19,7 +20,7 @@ quickstart: .venv/.ready
 	@$(BIN)/llm4rec run experiments/quickstart.toml --out runs/quickstart
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "2" if _name == "OMP_NUM_THREADS" else "1")
+    # alone two threads; beside other workers one, or they wait for each other
+    os.environ.setdefault(_name, "2" if _name == "OMP_NUM_THREADS" and "PYTEST_XDIST_WORKER" not in os.environ else "1")
 _ENVIRONMENT = dict(os.environ)  # as the user has it, for the subprocess that fetches assets
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

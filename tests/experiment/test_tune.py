@@ -190,13 +190,21 @@ def test_where_every_trial_fails_the_own_parameters_stay(path: Path, tmp_path: P
     assert read_spec(found.path).systems["ease"] == read_spec(path).systems["ease"]
 
 
-def test_two_budgets_are_refused_and_one_takes_the_others_place(path: Path) -> None:
+def test_of_two_budgets_the_first_to_be_used_up_ends_the_search(path: Path, tmp_path: Path) -> None:
+    few = go(path, tmp_path / "few", systems=("ease",), trials=2, seconds=1000.0)
+    short = go(path, tmp_path / "short", systems=("ease",), trials=1000, seconds=1e-6)
+    assert [found.outcomes[0].trials for found in (few, short)] == [2, 1]
+    assert "Budget of each system: 2 trials or 1000 s of trials." in few.path.read_text()
+
+
+def test_a_budget_given_takes_the_place_of_the_specifications(path: Path) -> None:
     spec = read_spec(path)
     replaced = tune_options(spec, {"seconds": 3.0}).tune
     assert replaced is not None
     assert (replaced.trials, replaced.seconds) == (None, 3.0)
-    with pytest.raises(SpecError, match="exclude each other"):
-        tune_options(spec, {"seconds": 3.0, "trials": 3})
+    both = tune_options(spec, {"seconds": 3.0, "trials": 3}).tune
+    assert both is not None
+    assert (both.trials, both.seconds) == (3, 3.0)
     with pytest.raises(SpecError, match="tune: sampler"):
         tune_options(spec, {"sampler": "grid"})
 

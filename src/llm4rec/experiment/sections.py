@@ -172,9 +172,10 @@ class Tune(Config):
     """``[tune]``: how ``llm4rec tune`` chooses parameters on the validation cases; ``run`` does not look at it."""
 
     trials: int | None = Field(None, ge=1)
-    """Fits of every system, the one with the specification's own parameters among them; 30 unless ``seconds`` is given."""
+    """At most so many fits of every system, the one with the specification's own parameters among them; 30 unless
+    ``seconds`` is given."""
     seconds: float | None = Field(None, gt=0)
-    """Instead: no system begins another trial once its trials have taken so many seconds."""
+    """No system begins another trial once its trials have taken so many seconds; with ``trials``, what comes first ends it."""
     metric: str | None = None
     """What is to become large, or of an error small; absent: the experiment's primary metric."""
     sampler: Literal["tpe", "random"] = "tpe"
@@ -193,16 +194,10 @@ class Tune(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_budget(cls, given: Any) -> Any:
+    def _some_budget(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("trials") is None and given.get("seconds") is None:
             return {**given, "trials": 30}
         return given
-
-    @model_validator(mode="after")
-    def _not_two_budgets(self) -> Self:
-        if self.trials is not None and self.seconds is not None:
-            raise ValueError("trials and seconds exclude each other")
-        return self
 
     @field_validator("seeds")
     @classmethod

@@ -267,9 +267,11 @@ class _Tuner:
 
     def _goes_on(self, past: Sequence[Record]) -> bool:
         """Does the budget allow another trial?  The first one is always made."""
-        if self.config.trials is not None:
-            return len(past) < self.config.trials
-        return not past or sum(r.seconds or 0.0 for r in past) < (self.config.seconds or 0.0)
+        if not past:
+            return True
+        enough = self.config.trials is not None and len(past) >= self.config.trials
+        late = self.config.seconds is not None and sum(r.seconds or 0.0 for r in past) >= self.config.seconds
+        return not (enough or late)
 
     def _retriever(self, plan: Plan[Training], name: str, seed: int) -> Any:
         """Return a fitted system for others to retrieve with; from memory, or fitted now."""
@@ -362,7 +364,8 @@ def _best(past: Sequence[Record], n: int, sign: int) -> list[Record]:
 
 def _head(command: str, cases: int, config: Tune, outcomes: Sequence[Outcome], skipped: Mapping[str, str]) -> str:
     """Return comments for the head of ``best.toml``."""
-    budget = f"{config.trials} trials" if config.trials is not None else f"{config.seconds:g} s of trials"
+    bounds = (config.trials and f"{config.trials} trials", config.seconds and f"{config.seconds:g} s of trials")
+    budget = " or ".join(bound for bound in bounds if bound)
     lines = [
         f"Parameters chosen on {cases} validation cases by: {' '.join(command.split())}",
         f"Budget of each system: {budget}. The validation figure of what was chosen by it is too good: judge by test cases.",

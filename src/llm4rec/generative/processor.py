@@ -72,19 +72,23 @@ class TrieLogitsProcessor:
         nodes = nodes.view(self.n, -1)[:, :1] if level == 1 else nodes.view(self.n, -1)  # all are at the root: once a request
         self._ids, self._shared = input_ids.clone(), rows // nodes.numel()
         self._keys = self._nodes = nodes.new_empty(0)
-        barred = scores.new_full((nodes.numel(), wide), -torch.inf)  # 0 where a token is allowed; to be added
         open_rows = torch.zeros(nodes.numel(), dtype=torch.bool, device=scores.device)
         if level <= self.trie.depth:
             kids = self._walk.children(nodes.clamp(min=0), nodes >= 0, level)
             parent, self._keys, self._nodes = kids.parent, kids.parent * wide + kids.token, kids.node
             if self._walk.masked:
                 parent, self._keys, self._nodes = (a[kids.free] for a in (parent, self._keys, self._nodes))
-            barred.view(-1).scatter_(0, self._keys, 0.0)
             open_rows.scatter_(0, parent, True)
-        # Nothing follows: a whole ID, or a row that generate itself has given up or ended.  A row must allow something.
-        apart = scores.reshape(len(barred), self._shared, wide)
-        out = barred.add_(scores) if self._shared == 1 else (apart + barred[:, None]).view(rows, wide)
-        out[torch.repeat_interleave(~open_rows, self._shared), self.eos or 0] = 0.0
+        if self._shared == 1:  # few tokens of a wide row are allowed: they alone are copied
+            out = torch.full_like(scores, -torch.inf)
+            out.view(-1).scatter_(0, self._keys, scores.reshape(-1).gather(0, self._keys))
+        else:  # at the root nearly all may be: one row of 0 and -inf for all rows of a request
+            barred = scores.new_full((nodes.numel(), 1, wide), -torch.inf)
+            barred.view(-1).scatter_(0, self._keys, 0.0)
+            out = (scores.reshape(len(barred), self._shared, wide) + barred).view(rows, wide)
+        if not bool(open_rows.all()):
+            # Nothing follows: a whole ID, or a row that generate itself has given up or ended.  A row must allow something.
+            out[torch.repeat_interleave(~open_rows, self._shared), self.eos or 0] = 0.0
         return out
 
     def _reached(self, ids: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ def _listening(config: ServerConfig) -> Iterator[socket.socket]:
     """Bind the port before anything slow begins."""
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol by name: with the default of 0 asyncio takes connections for something else than TCP, leaves Nagle's
+        # algorithm on, and every answer waits some 40 ms for the client's acknowledgement of its header.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
     except OSError as error:
