@@ -94,7 +94,9 @@ def run(
 def tune(
     spec: Annotated[Path, typer.Argument(help="The experiment, a TOML file, with a table [tune] if it likes.")],
     trials: Annotated[int | None, typer.Option(min=1, help="Trials of every system.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.001, help="Seconds of trials of every system; with --trials, what comes first.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds of trials; with --trials, what comes first.")
+    ] = None,
     systems: Annotated[str | None, typer.Option(help="Names, separated by commas; by default all that have ranges.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the draws of parameters.")] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe or random.")] = None,
