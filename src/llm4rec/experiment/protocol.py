@@ -109,6 +109,10 @@ def take_turns(proposed: Sequence[NDArray[np.int32]], size: int, truth: Ragged |
 
 def complement(candidates: Ragged, n_items: int) -> Ragged:
     """Return all items but the candidates: excluding them leaves every system the candidates to rank."""
-    other = np.ones((len(candidates), n_items), dtype=bool)
-    other[candidates.rows, candidates.values] = False
-    return Ragged.from_lengths(other.sum(1), np.nonzero(other)[1])
+    items, batch = [], max(1, _CELLS // n_items)  # a table of all cases and items would be many times what is returned
+    for start in range(0, len(candidates), batch):
+        part = candidates.take(np.arange(start, min(start + batch, len(candidates))))
+        other = np.ones((len(part), n_items), dtype=np.bool_)
+        other[part.rows, part.values] = False
+        items.append(np.nonzero(other)[1].astype(np.int32))
+    return Ragged.from_lengths(n_items - candidates.lengths, np.concatenate([np.empty(0, np.int32), *items]))
