@@ -89,6 +89,21 @@ def test_missing_and_unseen_values_are_unknown() -> None:
     assert "item.nothing" not in found
 
 
+def test_a_number_that_is_none_is_unknown_and_moves_no_bucket() -> None:
+    train = rated.tastes().split.train
+    prices = np.arange(train.n_items, dtype=np.float64)
+    whole, odd = (pl.Series("price", prices), pl.Series("price", np.where(prices == 3, np.nan, prices)))
+    codes = [
+        next(
+            f for f in fields(replace(train, item_table=train.item_table.with_columns(column))) if f.name == "item.price"
+        ).codes
+        for column in (whole, odd)
+    ]
+    assert codes[1][3, 0] == 0
+    assert codes[0].max() == codes[1].max() == 10
+    assert (codes[0] != codes[1]).sum() <= 10, "an edge moves by a part of one item"
+
+
 def test_no_training_question_sees_its_own_value_or_a_later_one() -> None:
     """The network is handed, for each training event, the events before it alone."""
     train = rated.tastes(n_users=20, n_items=30, each=12).split.train

@@ -73,7 +73,7 @@ def _of_column(name: str, side: str, column: pl.Series, known: NDArray[np.bool_]
         codes[(codes == size).all(axis=1), 0] = 0  # nothing known
         return _field(name, side, codes, size)
     if column.dtype.is_numeric() and column.filter(pl.Series(known)).n_unique() > _BUCKETS:
-        seen = column.filter(pl.Series(known)).drop_nulls().cast(pl.Float64).to_numpy()
+        seen = column.filter(pl.Series(known)).drop_nulls().cast(pl.Float64).drop_nans().to_numpy()
         edges = np.unique(np.quantile(seen, np.arange(1, _BUCKETS) / _BUCKETS))
         numbers = column.cast(pl.Float64).to_numpy()
         codes = np.where(np.isnan(numbers), 0, 1 + np.searchsorted(edges, numbers, side="right"))
