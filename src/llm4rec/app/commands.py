@@ -1,4 +1,4 @@
-"""The commands that put a run to use: ``serve``, ``keys``, ``chat``."""
+"""The commands that put a run to use: ``serve``, ``keys``, ``chat``, ``converse``."""
 
 from __future__ import annotations
 
@@ -54,3 +54,27 @@ def chat(
     from llm4rec.app.chat import talk
 
     talk(run, user, system, store)
+
+
+def converse(
+    spec: Annotated[Path, typer.Argument(help="The conversations, a TOML file.")],
+    out: Annotated[Path | None, typer.Option(help="Directory; by default runs/NAME of the specification.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Answer LLM calls from the store alone.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask the LLM again, whatever the store holds.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
+) -> None:
+    """Let agents talk to simulated users and to dialogues of people; the same command continues what was stopped."""
+    if replay and refresh:
+        raise typer.BadParameter("--replay and --refresh exclude each other")
+    from llm4rec.app.terminal import narrator
+
+    with narrator(quiet) as tell:
+        tell("loading libraries ...")
+        from llm4rec.app.conversations.spec import read_conversations
+        from llm4rec.app.conversations.talks import converse as hold
+
+        resolved = read_conversations(spec)
+        place = out or Path("runs") / resolved.conversations.name
+        report = hold(resolved, place, mode="replay" if replay else "refresh" if refresh else "use", tell=tell)
+    typer.echo((place / "table.md").read_text(encoding="utf-8"))
+    typer.echo(f"report: {report}")

@@ -5,14 +5,19 @@ from __future__ import annotations
 from functools import partial
 
 from llm4rec.agents.engine import Engine, Served
+from llm4rec.core import Dataset
 from llm4rec.experiment.opened import OpenRun
 from llm4rec.experiment.plan import ranks_with_llm
 from llm4rec.experiment.spec import Spec
 
 
-def open_engine(run: OpenRun, default: str | None = None) -> Engine:
-    """Return an engine over a run's systems; ``default`` is the best of them unless named."""
-    return Engine(run.dataset, {name: _served(run, name) for name in run.spec.systems}, default or run.best)
+def open_engine(run: OpenRun, default: str | None = None, dataset: Dataset | None = None) -> Engine:
+    """Return an engine over a run's systems; ``default`` is the best of them unless named.
+
+    It knows all events of the run unless it is given others, such as those of the training part.
+    """
+    served = {name: _served(run, name) for name in run.spec.systems}
+    return Engine(run.dataset if dataset is None else dataset, served, default or run.best)
 
 
 def _served(run: OpenRun, name: str) -> Served:

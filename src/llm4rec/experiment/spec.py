@@ -165,9 +165,9 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
     tables["systems"] = {name: _unfold(whole[name], given[name], f"{where}: systems.{name}", folder) for name in given}
     asked = tables.get("protocol")
     if isinstance(asked, dict) and asked.get("task") in PREDICTED:
-        metrics = _validate(Protocol, asked, f"{where}: protocol", folder).metrics
+        metrics = validated(Protocol, asked, f"{where}: protocol", folder).metrics
         tables["experiment"] = {"metrics": metrics, "primary": metrics[0], **tables["experiment"]}
-    spec: Spec = _validate(Spec, tables, where, folder)
+    spec: Spec = validated(Spec, tables, where, folder)
     _check_metrics(spec, where)
     _check_names(spec, where)
     return spec
@@ -178,7 +178,7 @@ def tune_options(spec: Spec, options: Mapping[str, Any]) -> Spec:
     table = {} if spec.tune is None else spec.tune.model_dump(mode="json")
     if {"trials", "seconds"} & set(options):
         table = {k: v for k, v in table.items() if k not in ("trials", "seconds")}  # one budget takes the other's place
-    return spec.model_copy(update={"tune": _validate(Tune, table | dict(options), "tune", None)})
+    return spec.model_copy(update={"tune": validated(Tune, table | dict(options), "tune", None)})
 
 
 def _unfold(table: Any, given: Any, where: str, folder: Path | None) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _unfold(table: Any, given: Any, where: str, folder: Path | None) -> dict[str
     own["rank"] = _parts(own.get("rank", []), f"{where}.rank", folder)
     if "explain" in own:
         own["explain"] = _part(own["explain"], f"{where}.explain", folder)
-    return {**own, "pipeline": _validate(PipelineConfig, rest, where, folder, extra=_SYSTEM_KEYS | {"component"})}
+    return {**own, "pipeline": validated(PipelineConfig, rest, where, folder, extra=_SYSTEM_KEYS | {"component"})}
 
 
 def _parts(tables: Any, where: str, folder: Path | None) -> list[Part]:
@@ -222,7 +222,7 @@ def _part(table: Any, where: str, folder: Path | None) -> Part:
         raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
     given = {k: v for k, v in table.items() if k != "component"}
     extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
-    config = _validate(CATALOG[name].component.Config, given, where, folder, extra=extra)
+    config = validated(CATALOG[name].component.Config, given, where, folder, extra=extra)
     return Part(component=name, params=config.model_dump(mode="json"))
 
 
@@ -334,7 +334,7 @@ def order(spec: Spec, where: str = "spec") -> list[str]:
     return done
 
 
-def _validate(model: type[BaseModel], table: Any, where: str, folder: Path | None, *, extra: Iterable[str] = ()) -> Any:
+def validated(model: type[BaseModel], table: Any, where: str, folder: Path | None, *, extra: Iterable[str] = ()) -> Any:
     """Validate a table, whose paths are relative to a folder; the first thing that is wrong becomes one line."""
     try:
         return model.model_validate(table, context={"folder": folder})

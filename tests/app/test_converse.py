@@ -1,0 +1,229 @@
+"""Conversations by one command: tables that agree with each other, a kill that loses nothing, errors of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from llm4rec.app.conversations.parts import Part, read_part
+from llm4rec.app.conversations.spec import parse_conversations, read_conversations
+from llm4rec.app.conversations.talks import converse
+from llm4rec.core import SpecError
+
+GENRES = ("crime", "love", "space", "war")
+WORLD = """
+[experiment]
+name = "small"
+ks = [5]
+primary = "ndcg@5"
+[data]
+path = "events.csv"
+items = "items.csv"
+[systems.popular]
+component = "popular"
+[systems.ease]
+component = "ease"
+"""
+SPEC = """
+[conversations]
+name = "talks"
+seeds = [1, 2]
+batch = 5
+[worlds.small]
+spec = "world.toml"
+system = "ease"
+[llm.told]
+backend = "scripted"
+answers = ["I would like something else.", "No."]
+[simulators.told]
+kind = "llm"
+llm = "told"
+[agents.listening]
+kind = "listening"
+[agents.rule]
+kind = "rule"
+[agents.popular]
+kind = "popular"
+[protocols.search]
+kind = "multi-turn"
+world = "small"
+users = 16
+turns = 4
+shown = 2
+least = 2
+[protocols.words]
+kind = "multi-turn"
+world = "small"
+simulator = "told"
+users = 4
+turns = 3
+agents = ["popular"]
+[protocols.list]
+kind = "one-turn"
+world = "small"
+users = 20
+shown = 10
+[protocols.tastes]
+kind = "target-free"
+world = "small"
+users = 10
+turns = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("talks")
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(40):
+        liked = rng.permutation(np.arange(user % 4, 40, 4))[:7].tolist()
+        rows += [f"u{user},i{item},{1_600_000_000 + 86_400 * t + user}\n" for t, item in enumerate(liked)]
+    (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
+    films = [f"i{i},{GENRES[i % 4]} number {i},{GENRES[i % 4]},{1980 + i}\n" for i in range(40)]
+    (folder / "items.csv").write_text("item_id,title,genre,year\n" + "".join(films))
+    (folder / "world.toml").write_text(WORLD)
+    (folder / "talks.toml").write_text(SPEC)
+    converse(read_conversations(folder / "talks.toml"), folder / "out", tell=lambda line: None)
+    return folder
+
+
+def tables(out: Path) -> dict[str, pl.DataFrame]:
+    found = {name: pl.read_parquet(out / f"{name}.parquet") for name in ("results", "conversations", "turns")}
+    return found | {"results": found["results"].filter(pl.col("metric") != "seconds")}
+
+
+def test_tables_and_summary_agree(folder: Path) -> None:
+    out = folder / "out"
+    summary, found = json.loads((out / "summary.json").read_text()), tables(out)
+    search = summary["search"]
+    assert list(search["agents"]) == ["listening", "rule", "popular"]
+    for agent, row in search["agents"].items():
+        mine = found["results"].filter((pl.col("protocol") == "search") & (pl.col("agent") == agent))
+        success = mine.filter(pl.col("metric") == "success")
+        assert (row["cases"], success.height) == (16, 32)
+        assert row["metrics"]["success"]["mean"] == pytest.approx(success["value"].mean())
+        talks = found["conversations"].filter((pl.col("protocol") == "search") & (pl.col("agent") == agent))
+        assert (talks["outcome"] == "accepted").mean() == pytest.approx(row["metrics"]["success"]["mean"])
+        curve = [row["metrics"][f"success@{t}"]["mean"] for t in (1, 2, 3, 4)]
+        assert curve == sorted(curve)
+        assert curve[-1] == row["metrics"]["success"]["mean"]
+        assert row["metrics"]["success"]["low"] <= curve[-1] <= row["metrics"]["success"]["high"]
+    best, popular = search["agents"]["listening"], search["agents"]["popular"]
+    assert best["metrics"]["success"]["mean"] > popular["metrics"]["success"]["mean"]
+    test = best["versus"]["popular"]
+    assert test["difference"] == pytest.approx(best["metrics"]["success"]["mean"] - popular["metrics"]["success"]["mean"])
+    assert summary["tastes"]["primary"] == "satisfaction"
+    assert summary["list"]["agents"]["rule"]["metrics"]["recall@10"]["n"] == 20
+    assert summary["words"]["agents"]["popular"]["speech"]["failures"]["omitted"] > 0
+    assert {"turn", "shown", "taken", "leaked"} <= set(found["turns"].columns)
+
+
+def test_the_same_users_with_every_agent(folder: Path) -> None:
+    first = tables(folder / "out")["turns"].filter((pl.col("protocol") == "search") & (pl.col("turn") == 1))
+    said = {agent: rows.sort("seed", "case")["text"].to_list() for (agent,), rows in first.group_by(["agent"])}
+    assert said["listening"] == said["rule"] == said["popular"]
+
+
+def test_reports(folder: Path) -> None:
+    page, text = ((folder / "out" / name).read_text() for name in ("report.html", "table.md"))
+    assert "Rules, all that was said" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "| Popularity (control) | 16 |" in text
+    assert text.count("### ") == 4
+
+
+def test_a_killed_command_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "llm4rec.app.cli", "converse", str(folder / "talks.toml"), "--out", str(tmp_path / "out")]
+    first = tmp_path / "out" / "talks" / "search" / "listening" / "1.jsonl"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (first.is_file() and first.read_text().count("\n") > 5)
+    ):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.is_file()
+    if process.returncode == -signal.SIGKILL:
+        assert not (tmp_path / "out" / "summary.json").exists()
+    with first.open("a") as file:
+        file.write('{"case": 3, "user": "cut o')
+    done = list(read_part(first))
+    before = {row["case"] for row in done}
+    assert before
+    told: list[str] = []
+    converse(read_conversations(folder / "talks.toml"), tmp_path / "out", tell=told.append)
+    assert any(f"{16 - len(before)} of 16" in line for line in told) or len(before) == 16
+    for name, table in tables(folder / "out").items():
+        keys = [
+            "protocol",
+            "agent",
+            "seed",
+            "case",
+            *(["turn"] if name == "turns" else ["metric"] if name == "results" else []),
+        ]
+        again = tables(tmp_path / "out")[name].sort(keys)
+        assert again.equals(table.sort(keys)), name
+
+
+def test_what_changed_is_held_anew_and_nothing_else(folder: Path) -> None:
+    text = SPEC.replace("turns = 4", "turns = 2")
+    (folder / "other.toml").write_text(text)
+    told: list[str] = []
+    converse(read_conversations(folder / "talks.toml"), folder / "out", tell=told.append)
+    assert not any("conversations in" in line for line in told)
+    converse(read_conversations(folder / "other.toml"), folder / "out", tell=told.append)
+    held = [line for line in told if "conversations in" in line]
+    assert len(held) == 6
+    assert all(line.startswith("search, ") for line in held)
+
+
+def test_a_part_of_another_key_begins_anew(tmp_path: Path) -> None:
+    part = Part(tmp_path / "a" / "1.jsonl", "one")
+    assert part.open(fresh=False) == set()
+    part.add([{"case": 7}, {"case": 8}])
+    assert Part(part.path, "one").open(fresh=False) == {7, 8}
+    assert Part(part.path, "two").open(fresh=False) == set()
+    part.path.write_text("\0\0garbage")
+    assert Part(part.path, "one").open(fresh=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("kind = \"rule\"", "kind = \"ruel\""), "did you mean 'rule'"),
+        (("simulator = \"told\"", "simulator = \"tolt\""), "did you mean 'told'"),
+        (("agents = [\"popular\"]", "agents = [\"nobody\"]"), "no agent 'nobody'"),
+        (("turns = 4", "turnz = 4"), "did you mean 'turns'"),
+        (("llm = \"told\"", "llm = \"none\""), "no table [llm] 'none'"),
+        (("shown = 10", "shown = 5"), "10 or more"),
+        (("world = \"small\"", "world = \"smal\""), "did you mean 'small'"),
+        (("spec = \"world.toml\"", ""), "either 'spec' or 'run'"),
+        (("kind = \"popular\"", "kind = \"popular\"\nsystem = \"ease\""), "unknown key"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_line(change: tuple[str, str], says: str) -> None:
+    tables = tomllib.loads(SPEC.replace(*change, 1))
+    with pytest.raises(SpecError) as error:
+        parse_conversations(tables)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_resolved_specification_reads_back(folder: Path) -> None:
+    spec = read_conversations(folder / "talks.toml")
+    again = parse_conversations(tomllib.loads(spec.dump()), folder=Path(os.sep))
+    assert again.protocols == spec.protocols
+    assert again.agents == spec.agents
+    assert again.simulators == spec.simulators
