@@ -54,6 +54,13 @@ kind = "listening"
 kind = "rule"
 [agents.popular]
 kind = "popular"
+[preferences.lists]
+world = "small"
+a = "ease"
+b = "popular"
+llm = "told"
+cases = 4
+repeats = 2
 [protocols.search]
 kind = "multi-turn"
 world = "small"
@@ -140,7 +147,17 @@ def test_reports(folder: Path) -> None:
     assert "Rules, all that was said" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "| Popularity (control) | 16 |" in text
-    assert text.count("### ") == 4
+    assert text.count("### ") == 5
+
+
+def test_a_judge_that_says_nothing_decides_nothing(folder: Path) -> None:
+    lists = json.loads((folder / "out" / "preferences.json").read_text())["lists"]
+    for part in ("pairs", "identical", "known"):
+        figures = lists["parts"][part]
+        assert (figures["answers"], figures["unreadable"], figures["n"], figures["share"]) == (16, 16, 0, None)
+    verdicts = pl.read_parquet(folder / "out" / "verdicts.parquet")
+    assert verdicts.height == 12
+    assert verdicts["verdict"].null_count() == 12
 
 
 def test_a_killed_command_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:

@@ -131,11 +131,18 @@ class Catalogue:
         return list(zip(counted["value"].to_list(), counted["len"].to_list(), strict=True))
 
     def _cells(self, attribute: str) -> pl.DataFrame:
-        """Return ``item`` and ``value`` (text) of each value of each item."""
+        """Return ``item`` and ``value`` (text) of each value of each item; looked up once for each attribute."""
+        if attribute in self._known_cells:
+            return self._known_cells[attribute]
         held = self.table.select(ITEM, pl.col(attribute).alias("value"))
         if isinstance(held.schema["value"], pl.List):
             held = held.explode("value")
-        return held.with_columns(pl.col("value").cast(pl.String, strict=False).str.strip_chars()).drop_nulls()
+        text = pl.col("value").cast(pl.String, strict=False).str.strip_chars()
+        return self._known_cells.setdefault(attribute, held.with_columns(text).drop_nulls())
+
+    @cached_property
+    def _known_cells(self) -> dict[str, pl.DataFrame]:
+        return {}
 
     def _among(self, cells: pl.DataFrame) -> NDArray[np.bool_]:
         held = np.zeros(len(self), dtype=bool)

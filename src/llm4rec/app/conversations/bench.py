@@ -82,6 +82,11 @@ class Bench:
         return open_engine(self.opened, self.system, split.train), split.test
 
     @property
+    def cases(self) -> Cases:
+        """The test cases."""
+        return self._cases[1]
+
+    @property
     def engine(self) -> Engine:
         """The engine: histories end where the test begins."""
         return self._cases[0]

@@ -22,7 +22,10 @@ def write_conversations(folder: Path) -> Path:
     directory = RunDirectory(folder)
     summary = directory.read_json("summary.json")
     tables = {name: table(protocol) for name, protocol in summary.items()}
-    directory.write_text("table.md", "\n\n".join(_markdown(p, tables[n]) for n, p in summary.items()) + "\n")
+    judged = directory.read_json("preferences.json")
+    pieces = [_markdown(p["label"], sentence(p), tables[n]) for n, p in summary.items()]
+    pieces += [_markdown(p["label"], preferred(p), verdicts(p)) for p in judged.values()]
+    directory.write_text("table.md", "\n\n".join(pieces) + "\n")
     turns = directory.read_table("turns.parquet")
     environment = Environment(
         loader=PackageLoader("llm4rec.app.conversations", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -32,7 +35,8 @@ def write_conversations(folder: Path) -> Path:
         protocols=[
             {"name": n, **p, "said": sentence(p), "table": tables[n], "curve": _curve(p), "talks": _talks(turns, n)}
             for n, p in summary.items()
-        ]
+        ],
+        preferences=[{**p, "said": preferred(p), "table": verdicts(p)} for p in judged.values()],
     )
     directory.write_text("report.html", page)
     return directory / "report.html"
@@ -98,11 +102,35 @@ def sentence(protocol: Mapping[str, Any]) -> str:
     return " ".join(told)
 
 
+def preferred(judged: Mapping[str, Any]) -> str:
+    """Say in a few words what was judged."""
+    sides = f"a: {judged['a']}, b: {judged['b']}, lists of {judged['k']}, {judged['parts']['equal lists']} of them equal"
+    return f"Judge: {judged['llm']}, each pair in both orders, {judged['repeats']} times each; {sides}."
+
+
+def verdicts(judged: Mapping[str, Any]) -> list[list[str]]:
+    """Return the table of a judge's verdicts and of its controls, its head first."""
+    told = {
+        "pairs": f"{judged['a']} over {judged['b']}", "identical": "the same list twice (control)",
+        "known": "the held-out item on top, over a random list (control)",
+    }  # fmt: skip
+    head = ["pairs", "decided", "a preferred", "95 % interval", "p", "first place taken", "orders agree", "kappa, orders"]
+    out = [[*head, "kappa, repeats", "unreadable"]]
+    for part, label in told.items():
+        f = judged["parts"][part]
+        between = "" if f["low"] is None else f"{_decimal(f['low'])} to {_decimal(f['high'])}"
+        kappas = [_decimal(f[k]) for k in ("first", "consistency", "order_kappa", "repeat_kappa")]
+        out.append(
+            [label, str(f["n"]), _decimal(f["share"]), between, _p(f["p"]), *kappas, f"{f['unreadable']} of {f['answers']}"]
+        )
+    return out
+
+
 # -- parts ----------------------------------------------------------------------------------
-def _markdown(protocol: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(label: str, said: str, rows: Sequence[Sequence[str]]) -> str:
     head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     line = "|" + "---|" * len(rows[0])
-    return "\n".join([f"### {protocol['label']}", "", sentence(protocol), "", head, line, *body])
+    return "\n".join([f"### {label}", "", said, "", head, line, *body])
 
 
 def _decimal(value: float | None) -> str:

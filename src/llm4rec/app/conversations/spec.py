@@ -14,6 +14,7 @@ from llm4rec.agents.simulate.rule import RuleSimulatorConfig
 from llm4rec.agents.simulate.spoken import LLMSimulatorConfig
 from llm4rec.agents.simulate.talk import TalkConfig
 from llm4rec.app.conversations.kinds import KINDS
+from llm4rec.app.conversations.preferences import PreferenceTable
 from llm4rec.core import Config, FilePath, SpecError, did_you_mean
 from llm4rec.data.dialogues import LOGGED
 from llm4rec.experiment.spec import validated
@@ -165,6 +166,7 @@ class ConversationSpec(Config):
     simulators: dict[str, SimulatorTable] = Field(default_factory=dict)
     agents: dict[str, AgentTable]
     protocols: dict[str, Protocol]
+    preferences: dict[str, PreferenceTable] = Field(default_factory=dict)
     budget: BudgetConfig = BudgetConfig()
     llm: dict[str, LLMConfig] = Field(default_factory=dict)
 
@@ -249,7 +251,7 @@ def _check_names(spec: ConversationSpec, where: str) -> None:
         if name is not None and name not in tables:
             raise SpecError(f"there is no {what} {name!r}", where=f"{where}: {at}", todo=did_you_mean(name, tables))
 
-    for table in ("worlds", "agents", "protocols"):
+    for table in ("worlds", "agents", "protocols", "preferences"):
         for name in getattr(spec, table):
             if "/" in name or name.startswith("."):
                 raise SpecError("must name a folder", where=f"{where}: {table}.{name}")
@@ -262,6 +264,9 @@ def _check_names(spec: ConversationSpec, where: str) -> None:
             kind = spec.agents[agent].kind
             if protocol.kind not in KINDS[kind].fits:
                 raise SpecError(f"{kind!r} takes no part in {protocol.kind!r}", where=f"{where}: {at}.agents")
+    for name, asked in spec.preferences.items():
+        known(asked.world, spec.worlds, "world", f"preferences.{name}.world")
+        known(asked.llm, spec.llm, "table [llm]", f"preferences.{name}.llm")
     for name, simulator in spec.simulators.items():
         if (simulator.kind == "llm") != (simulator.llm is not None):
             raise SpecError("'llm' belongs to the kind 'llm', which needs it", where=f"{where}: simulators.{name}")

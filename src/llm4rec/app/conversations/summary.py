@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import llm4rec
 from llm4rec.app.conversations.kinds import KINDS
 from llm4rec.app.conversations.parts import part_path, read_part
+from llm4rec.app.conversations.preferences import Preferred
 from llm4rec.app.conversations.spec import ConversationSpec
 from llm4rec.core import RunError
 from llm4rec.core.columns import CASE, METRIC, SEED, USER, VALUE
@@ -34,9 +35,10 @@ Conversation = Mapping[str, Any]
 
 
 def put_together(
-    spec: ConversationSpec, directory: RunDirectory, facts: Mapping[str, Any], resources: RunResources, began: float
-) -> None:
-    """Write ``conversations``, ``turns`` and ``results`` as Parquet, ``summary.json`` and ``environment.json``."""
+    spec: ConversationSpec, directory: RunDirectory, facts: Mapping[str, Any], judged: Mapping[str, Preferred],
+    resources: RunResources, began: float,
+) -> None:  # fmt: skip
+    """Write the tables as Parquet, ``summary.json``, ``preferences.json`` and ``environment.json``."""
     held = {
         (name, agent, seed): list(read_part(part_path(directory.path, name, agent, seed)))
         for name in spec.protocols
@@ -47,6 +49,10 @@ def put_together(
     directory.write_table("results.parquet", results)
     directory.write_table("conversations.parquet", _conversations(held))
     directory.write_table("turns.parquet", _turns(held))
+    verdicts = [p.verdicts.select(pl.lit(name).alias("preference"), pl.all()) for name, p in judged.items()]
+    directory.write_json("preferences.json", {name: _preference(spec, name, p) for name, p in judged.items()})
+    if verdicts:
+        directory.write_table("verdicts.parquet", pl.concat(verdicts))
     models = {name: model.tally.to_json() for name, model in resources.models().items()}
     environment = {
         "llm4rec": llm4rec.__version__, "machine": machine(), "packages": packages(), "seconds": time.time() - began,
@@ -55,6 +61,12 @@ def put_together(
     directory.write_json("environment.json", environment)
     summary = {name: _protocol(spec, name, held, results, facts[name]) for name in spec.protocols}
     directory.write_json("summary.json", summary)
+
+
+def _preference(spec: ConversationSpec, name: str, judged: Preferred) -> dict[str, Any]:
+    """Return one preference's part of ``preferences.json``."""
+    table = spec.preferences[name]
+    return {"label": table.label or name, **table.model_dump(mode="json", exclude={"label"}), "parts": judged.figures}
 
 
 # -- tables ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 from llm4rec.agents.simulate.controls import GivenAgent
 from llm4rec.agents.simulate.measure import cost_figures, list_figures, talk_figures, taste_figures
 from llm4rec.agents.simulate.moments import Moment
+from llm4rec.agents.simulate.preference import Judge
 from llm4rec.agents.simulate.rule import RuleSimulator
 from llm4rec.agents.simulate.spoken import LLMSimulator, LLMSimulatorConfig
 from llm4rec.agents.simulate.talk import Goal, Talk, TalkConfig, answered, hold
@@ -21,6 +22,7 @@ from llm4rec.agents.turn import Agent
 from llm4rec.app.conversations.bench import Bench
 from llm4rec.app.conversations.kinds import KINDS, Surroundings
 from llm4rec.app.conversations.parts import Part, part_path, told
+from llm4rec.app.conversations.preferences import Preferred, prefer
 from llm4rec.app.conversations.report import write_conversations
 from llm4rec.app.conversations.spec import ConversationSpec, Protocol
 from llm4rec.app.conversations.summary import put_together
@@ -80,8 +82,9 @@ class _Host:
             self._facts[name] = {"world": bench.facts()}
             for seed in self.spec.seeds(name):
                 self._hold(name, protocol, bench, seed)
+        judged = {name: self._prefer(name) for name in self.spec.preferences}
         self.tell("summary: intervals and tests ...")
-        put_together(self.spec, self.directory, self._facts, self.resources, began)
+        put_together(self.spec, self.directory, self._facts, judged, self.resources, began)
         self.tell("report ...")
         return write_conversations(self.directory.path)
 
@@ -120,6 +123,16 @@ class _Host:
                 part.add([told(talk, values, ids) for talk, values in zip(talks, figures, strict=True)])
             if left:
                 self.tell(f"{label}: {len(left)} conversations in {time.perf_counter() - clock:.1f} s")
+
+    def _prefer(self, name: str) -> Preferred:
+        """Judge one table's pairs; its answers are in the store, so that nothing is asked twice."""
+        table = self.spec.preferences[name]
+        bench, seed = self.benches[table.world], self.spec.conversations.seeds[0]
+        for system in (table.a, table.b):
+            bench.opened.system(system)
+        self.tell(f"{name}: {table.a} or {table.b}? ...")
+        judge = Judge(self.resources.llm(table.llm), table.judge)
+        return prefer(table, bench.engine, bench.cases, judge, seed, self.tell)
 
     # -- parts of one protocol -----------------------------------------------------------------
     def _agent(self, name: str, protocol: Protocol, bench: Bench) -> Callable[[], Agent]:
