@@ -45,6 +45,7 @@ def test_every_set_has_its_terms() -> None:
         assert info.origin.startswith("https://")
 
 
+@pytest.mark.shared
 def test_inspired(shared: Path) -> None:
     requests = read_requests("conv-inspired")
     first = requests[0]
@@ -54,6 +55,7 @@ def test_inspired(shared: Path) -> None:
     assert len({r.dialogue for r in requests}) <= 100
 
 
+@pytest.mark.shared
 def test_redial(shared: Path) -> None:
     requests = read_requests("conv-redial")
     first = requests[0]
@@ -63,6 +65,7 @@ def test_redial(shared: Path) -> None:
     assert any(set(r.truth) & set(r.mentioned) for r in requests), "some films are named again"
 
 
+@pytest.mark.shared
 def test_logged_answers(shared: Path) -> None:
     requests = read_requests("conv-llm-replay")
     assert len(requests) == 228

@@ -31,7 +31,7 @@ def shared(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- the list ---------------------------------------------------------------------------------
 def test_every_set_has_its_terms() -> None:
     assert [info.name for info in sets()] == [
-        "ml-100k", "movietweetings", "ml-latest-small", "amazon14-beauty", "amazon18-office",
+        "ml-100k", "movietweetings", "ml-latest-small", "ml-1m-agent4rec", "amazon14-beauty", "amazon18-office",
     ]  # fmt: skip
     for info in sets():
         assert info.licence
@@ -87,7 +87,7 @@ def test_local_sets_have_the_published_size(shared: Path, info: SetInfo) -> None
     log = load_set(info.name, duplicates="keep")
     assert (log.n_users, log.n_items, len(log.events)) == (info.users, info.items, info.events)
     assert log.rules["unknown_items"] == 0
-    assert log.clock == ("order" if info.name.startswith("amazon") else "utc")
+    assert log.clock == ("order" if info.name.startswith(("amazon", "ml-1m")) else "utc")
     split = make_split(log)
     assert len(split.test) > 0
     if log.clock == "order":
@@ -189,3 +189,12 @@ def test_describe_on_a_small_log(tmp_path: Path) -> None:
     empty = describe(Dataset("none", log.users, log.items, log.events.clear(), log.item_table, log.user_table))
     assert (empty["events"], empty["time_span"], empty["tied_last"]) == (0, None, 0.0)
     assert {USER, ITEM} <= set(log.events.columns)
+
+
+@pytest.mark.shared
+def test_personas_belong_to_the_users_whose_films_they_name(shared: Path) -> None:
+    log = load_set("ml-1m-agent4rec", duplicates="keep")
+    assert (log.n_users, log.n_items, len(log.events)) == (1_000, 3_292, 185_249)
+    user = log.user_table.row(log.users.index("3"), named=True)
+    assert user["tastes"][0] == "I enjoy romantic comedies."
+    assert item(log, "10")["title"] == "The American President"

@@ -7,6 +7,7 @@ asset, the other sets are read from a folder that the user has (see ``local``).
 
 from __future__ import annotations
 
+import csv
 import gzip
 import html
 import json
@@ -241,6 +242,32 @@ def _amazon18_office(folder: Path) -> Tables:
     return Tables("amazon18-office", events, items.with_columns(prose.replace(["", "[]"], None)), None, "order")
 
 
+def _ml_1m_agent4rec(folder: Path) -> Tables:
+    """Row ``i`` of the personas belongs to user ``i``: the films that it names are those of the user's training part.  The
+    source has no times; its training part stands first here, then its validation and its test part.
+    """
+    parts = [_text(folder, f"cf_data/{part}.txt").splitlines() for part in ("train", "valid", "test")]
+    likes: dict[str, list[str]] = {}
+    for line in (line for part in parts for line in part):
+        user, *liked = line.split()
+        likes.setdefault(user, []).extend(liked)
+    personas = list(csv.DictReader(_text(folder, "all_personas_like.csv").splitlines()))
+    tastes = [[taste.strip() for taste in row["taste"].split("|") if taste.strip()] for row in personas]
+    users = pl.DataFrame({USER: [str(i) for i in range(len(tastes))], "tastes": tastes})
+    films = list(csv.DictReader(_text(folder, "movie_detail.csv").splitlines()))
+    items = pl.DataFrame(
+        {
+            ITEM: [film["movie_id"] for film in films],
+            "title": [film["title"] for film in films],
+            "genres": [film["genres"].split("|") for film in films],
+            "summary": [film["summary"] for film in films],
+        }
+    )
+    events = _sequences(pl.Series(likes.keys(), dtype=pl.String), pl.Series(likes.values()))
+    items = titled(items).select(ITEM, "title", "year", "genres", "summary")
+    return Tables("ml-1m-agent4rec", events, items, users, "order")
+
+
 _ACADEMIC = "none stated; Amazon review data, academic use"
 _SETS: Final[Mapping[str, tuple[SetInfo, Callable[[Path], Tables]]]] = {
     info.name: (info, read)
@@ -270,6 +297,16 @@ _SETS: Final[Mapping[str, tuple[SetInfo, Callable[[Path], Tables]]]] = {
                 "ml-latest-small", ("ratings.csv", "movies.csv", "tags.csv"),
             ),
             _ml_latest_small,
+        ),
+        (
+            SetInfo(
+                "ml-1m-agent4rec", "1,000 users of MovieLens-1M, each with a persona that ChatGPT wrote",
+                "repository MIT; GroupLens terms: research, no redistribution",
+                "Zhang et al., On Generative Agents in Recommendation, SIGIR 2024; Harper and Konstan, ACM TiiS 5(4), 2015",
+                "https://github.com/LehengTHU/Agent4Rec", 1_000, 3_292, 185_249, "ml-1m-agent4rec",
+                ("cf_data/train.txt", "cf_data/valid.txt", "cf_data/test.txt", "all_personas_like.csv", "movie_detail.csv"),
+            ),
+            _ml_1m_agent4rec,
         ),
         (
             SetInfo(

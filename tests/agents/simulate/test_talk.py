@@ -301,6 +301,17 @@ def test_people_know_their_past_and_not_their_future(engine: Engine, people: lis
         assert not set(goal.wish.decoys) & Facets(engine.catalogue, 2).of(target)
 
 
+def test_given_personas_are_told_but_for_what_gives_the_item_away(engine: Engine, facets: Facets) -> None:
+    train = topics().split.train
+    names = engine.catalogue.names
+    tastes = pl.Series("tastes", [["I like it calm.", *names]] * train.n_users)
+    engine.dataset = dataclasses.replace(train, user_table=train.user_table.with_columns(tastes))
+    for goal in goals(engine, topics().split.test, facets, 4, several=False, seed=1, first=1, told="tastes"):
+        assert goal.persona[0] == "I like it calm."
+        assert len(names) - 6 < len(goal.persona) <= len(names)
+        assert not scan("; ".join(goal.persona), goal.secrets)
+
+
 def test_what_single_items_have_is_no_facet(engine: Engine) -> None:
     every = Facets(engine.catalogue, 11).all
     assert every == [] or all(f.attribute != "title" for f in every)

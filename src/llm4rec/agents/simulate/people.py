@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.agents.engine import Engine
@@ -13,12 +14,16 @@ from llm4rec.agents.simulate.leak import Secret, scan
 from llm4rec.agents.simulate.talk import Goal
 from llm4rec.agents.users import Event
 from llm4rec.core import Cases
+from llm4rec.llm.prompts import plain
 
 #: Items of the end of a history that a persona tells, and facets of all of it.
 _TOLD, _TASTES = 5, 3
+_LONGEST = 200  # characters of a line of a persona
 
 
-def goals(engine: Engine, cases: Cases, facets: Facets, users: int, *, several: bool, seed: int, first: int) -> list[Goal]:
+def goals(
+    engine: Engine, cases: Cases, facets: Facets, users: int, *, several: bool, seed: int, first: int, told: str = ""
+) -> list[Goal]:
     """Return the goals of so many users, and let the engine know all that these did before their queries.
 
     Users of whose items nothing can be said are not drawn.
@@ -31,18 +36,19 @@ def goals(engine: Engine, cases: Cases, facets: Facets, users: int, *, several: 
         several: is a user after all true items (else after the first alone)?
         seed: of the wishes and their order.
         first: draws the users.
+        told: column of the user table whose lines are the persona; a persona is made of the history without one.
     """
     found: list[Goal] = []
     for case in np.random.default_rng(first).permutation(len(cases)).tolist():
         if len(found) == users:
             break
-        if (goal := _goal(engine, cases, case, facets, several, seed)) is not None:
+        if (goal := _goal(engine, cases, case, facets, several, seed, told)) is not None:
             found.append(goal)
     _continue(engine, cases, np.array([goal.case for goal in found], np.int64))
     return found
 
 
-def _goal(engine: Engine, cases: Cases, case: int, facets: Facets, several: bool, seed: int) -> Goal | None:
+def _goal(engine: Engine, cases: Cases, case: int, facets: Facets, several: bool, seed: int, told: str) -> Goal | None:
     catalogue, user = engine.catalogue, int(cases.queries.users[case])
     if user < 0:
         return None
@@ -52,7 +58,11 @@ def _goal(engine: Engine, cases: Cases, case: int, facets: Facets, several: bool
     wish = facets.taste(targets, secrets, rng) if several else facets.wish(int(targets[0]), secrets, rng)
     if not wish.facets:
         return None
-    persona = _persona(engine, cases.queries.history[case], facets, secrets)
+    if told:
+        lines = engine.dataset.user_table[told].cast(pl.List(pl.String))[user]
+        persona = tuple(plain(line, _LONGEST) for line in ([] if lines is None else lines) if not scan(line, secrets))
+    else:
+        persona = _persona(engine, cases.queries.history[case], facets, secrets)
     return Goal(case, engine.dataset.users.ids[user], frozenset(targets.tolist()), secrets, wish, persona)
 
 

@@ -19,7 +19,7 @@ from llm4rec.agents.toolbox import Toolbox
 from llm4rec.agents.tools import Session, toolbox
 from llm4rec.app.conversations.spec import Protocol, World
 from llm4rec.app.opening import open_engine
-from llm4rec.core import Cases, RunError
+from llm4rec.core import Cases, RunError, SpecError, did_you_mean
 from llm4rec.data import make_split
 from llm4rec.data.dialogues import read_requests
 from llm4rec.experiment.opened import OpenRun
@@ -110,8 +110,13 @@ class Bench:
     def goals(self, protocol: Protocol, seed: int, first: int) -> list[Goal]:
         """Return the goals of a protocol's users (see :func:`llm4rec.agents.simulate.people.goals`)."""
         engine, cases = self._cases
-        several = protocol.kind == "target-free"
-        return goals(engine, cases, self.facets(protocol.least), protocol.users, several=several, seed=seed, first=first)
+        several, told = protocol.kind == "target-free", protocol.persona
+        if told and told not in engine.dataset.user_table.columns:
+            todo = did_you_mean(told, engine.dataset.user_table.columns)
+            raise SpecError(f"users have no column {told!r}", where="protocols: persona", todo=todo)
+        return goals(
+            engine, cases, self.facets(protocol.least), protocol.users, several=several, seed=seed, first=first, told=told
+        )
 
     # -- dialogues ------------------------------------------------------------------------
     def moments(self, protocol: Protocol, first: int) -> tuple[list[Moment], Mapped]:

@@ -110,6 +110,8 @@ class Protocol(Config):
     """Name in tables."""
     simulator: str = "rule"
     """Table ``[simulators.NAME]``; the rule simulator needs none."""
+    persona: str = ""
+    """Column of the user table that says who a user is, for simulators that read it; absent, it is told from the history."""
     dialogues: str | None = None
     """``dialogues``: name of the set."""
     agents: tuple[str, ...] = ()
