@@ -21,6 +21,7 @@ from llm4rec.llm.values import (
     ScoreReply,
     ScoreRequest,
     Streaming,
+    ToolCall,
     Usage,
     Watch,
 )
@@ -28,6 +29,6 @@ from llm4rec.llm.values import (
 __all__ = [
     "AnswerFailure", "Budget", "BudgetConfig", "Budgeted", "ChatModel", "ChatReply", "ChatRequest", "DryRun",
     "Estimate", "FailureKind", "LLMConfig", "Message", "Metered", "Mode", "Price", "Prompt", "Ranking", "Role",
-    "ScoreReply", "ScoreRequest", "ScriptedModel", "Store", "Stored", "Streaming", "Tally", "Usage", "Watch",
+    "ScoreReply", "ScoreRequest", "ScriptedModel", "Store", "Stored", "Streaming", "Tally", "ToolCall", "Usage", "Watch",
     "delimit", "open_chat_model", "plain", "probe", "read_ranking",
 ]  # fmt: skip

@@ -194,12 +194,14 @@ class LocalModel:
         network = self._network
         prompts = [network.tokens.of_prompt(schema_instruction(r)) for r in requests]
         sizes = [len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True)]
-        fits = [i for i, size in enumerate(sizes) if size <= network.limit]
+        fits = [i for i, (size, r) in enumerate(zip(sizes, requests, strict=True)) if size <= network.limit and not r.tools]
         written = dict(zip(fits, network.write([prompts[i] for i in fits], [requests[i] for i in fits]), strict=True))
         replies = []
         for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
             if i not in written:
                 detail = f"{size} tokens with the answer, and the model takes {network.limit}"
+                if requests[i].tools:
+                    detail = "a model in this process calls no tools: ask it with a schema"
                 replies.append(ChatReply("", failure="rejected", detail=detail))
                 continue
             answer = written[i]

@@ -275,12 +275,16 @@ class ServerModel:
         if request.schema is not None:
             named = {"name": "answer", "schema": dict(request.schema), "strict": wire.closed(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
+        if request.tools:
+            body["tools"] = [dict(tool) for tool in request.tools]
         outcome = await self._call(client, "/chat/completions", body, admit)
         seconds = time.perf_counter() - began
         if outcome.body is None:
             return ChatReply("", failure=outcome.failure, detail=outcome.detail, usage=wire.spent(outcome), seconds=seconds)
-        text, failure, detail = wire.answer(outcome.body)
-        return ChatReply(text, failure=failure, detail=self._clean(detail), usage=wire.usage(outcome.body), seconds=seconds)
+        text, failure, detail = wire.answer(outcome.body, offered=bool(request.tools))
+        calls = wire.called(outcome.body) if request.tools and failure is None else ()
+        reply = ChatReply(text, failure=failure, detail=self._clean(detail), usage=wire.usage(outcome.body), seconds=seconds)
+        return replace(reply, calls=calls) if calls else reply
 
     # -- scores -------------------------------------------------------------------------
 

@@ -16,7 +16,9 @@ def _texts(request: Request, echoed: bool) -> tuple[list[str], int]:
     """Return all that is sent, and the number of messages."""
     if isinstance(request, ChatRequest):
         schema = [] if request.schema is None else [json.dumps(request.schema)]
-        return [m.content for m in request.messages] + schema, len(request.messages)
+        calls = [text for m in request.messages for call in m.calls for text in (call.name, call.arguments, call.id)]
+        tools = [json.dumps(tool) for tool in request.tools]
+        return [m.content for m in request.messages] + schema + calls + tools, len(request.messages)
     if isinstance(request.prompt, str):
         times = len(request.continuations) + 1 if echoed else 1
         return [*[request.prompt] * times, *request.continuations], 0

@@ -30,6 +30,7 @@ from llm4rec.llm.values import (
     FailureKind,
     ScoreReply,
     ScoreRequest,
+    ToolCall,
     Usage,
 )
 
@@ -40,6 +41,8 @@ TRANSIENT: frozenset[FailureKind] = frozenset(
 )
 
 _FORMAT = 1
+#: Fields of requests and messages that are written only where tools play a part.
+_OF_TOOLS = ("tools", "calls", "answers")
 _SELECT = 500  # keys in one SELECT; SQLite's own bound on variables is far above
 _TABLE = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -247,19 +250,31 @@ class Store:
 
 
 def request_json(request: ChatRequest | ScoreRequest) -> str:
-    """Return the canonical JSON of a request: every field of it."""
-    return canonical(asdict(request))
+    """Return the canonical JSON of a request: every field of it, but for tools where there are none.
+
+    So a question without tools has the key that it had before there were any.
+    """
+    fields = asdict(request)
+    turns = fields["messages"] if isinstance(request, ChatRequest) else fields["prompt"]
+    for part in (fields, *(turns if isinstance(turns, tuple) else ())):
+        for name in _OF_TOOLS:
+            if not part.get(name, True):
+                del part[name]
+    return canonical(fields)
 
 
 def _chat_json(reply: ChatReply) -> str:
     fields = asdict(reply)
-    fields.pop("cached")
+    for name in ("cached", "once", *(() if reply.calls else ("calls",))):
+        del fields[name]
     return canonical(fields)
 
 
 def _chat_reply(stored: str) -> ChatReply:
     fields = json.loads(stored)
-    return ChatReply(**(fields | {"usage": Usage(**fields["usage"]), "seconds": 0.0, "cached": True}))
+    calls = tuple(ToolCall(**call) for call in fields.get("calls", ()))
+    told = {"usage": Usage(**fields["usage"]), "calls": calls, "seconds": 0.0, "once": fields["seconds"], "cached": True}
+    return ChatReply(**(fields | told))
 
 
 def _score_json(reply: ScoreReply) -> str:
@@ -390,7 +405,8 @@ class Stored:
 
 def _same_call(stored: R, paid: R) -> R:
     """Return the stored answer with the usage and time of the call that was made for it."""
-    return replace(stored, usage=paid.usage, seconds=paid.seconds, cached=False)
+    same = replace(stored, usage=paid.usage, seconds=paid.seconds, cached=False)
+    return replace(same, once=0.0) if isinstance(same, ChatReply) else same
 
 
 def call_key(kind: str, identity: str, request: str) -> str:

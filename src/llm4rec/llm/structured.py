@@ -135,7 +135,7 @@ def read_json(text: str, schema: Mapping[str, Any]) -> Reading:
 def judged(request: ChatRequest, reply: ChatReply) -> ChatReply:
     """Return a backend's reply with its value, or with the failure to give one."""
     if request.schema is None:
-        if reply.failure is None and not reply.text.strip():
+        if reply.failure is None and not reply.text.strip() and not reply.calls:
             return replace(reply, failure="empty", detail="no text")
         return reply
     if reply.failure not in (None, "truncated"):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 #: Why an answer could not be used.  ``unreadable``: no value of the asked form in it;
 #: ``schema``: a value that breaks the JSON schema; ``truncated``: cut at ``max_tokens``;
@@ -17,7 +17,7 @@ Role = Literal["system", "user", "assistant"]
 #: return the log-probability that was asked for; ``unreachable``: no connection, time-out or cut
 #: stream; ``rate_limited`` and ``server_error``: after all retries; ``rejected``: the server
 #: called the request wrong (4xx); ``garbage``: an answer that is not the protocol; ``tool_call``:
-#: the model called a tool, and there is none; ``not_asked``: nobody was asked, because the server
+#: the model called a tool where none was offered; ``not_asked``: nobody was asked, because the server
 #: had failed too often in a row, or because it is a dry run.
 FailureKind = Literal[
     "unreadable", "schema", "truncated", "empty", "refused", "tool_call", "missing_logprob",
@@ -26,11 +26,35 @@ FailureKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that a model wants made.
+
+    Attributes:
+        name: of the tool.
+        arguments: JSON text as the model wrote it, which may hold anything.
+        id: by which the answer refers to the call.
+    """
+
+    name: str
+    arguments: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks; ``tool`` is a tool's answer.
+        content: what is said.
+        calls: tools that the assistant called.
+        answers: id of the call that a tool's answer is to, else None.
+    """
 
     role: Role
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    answers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,7 @@ class ChatRequest:
         max_tokens: upper bound of the answer's length.
         seed: of sampling, where the backend honours one.
         sample: tells apart several samples of one prompt (part of the store's key).
+        tools: functions that the model may call, as the OpenAI protocol describes them; not beside a schema.
     """
 
     messages: tuple[Message, ...]
@@ -60,6 +85,11 @@ class ChatRequest:
     max_tokens: int = 256
     seed: int = 0
     sample: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.tools and self.schema is not None:
+            raise ValueError("a question has a schema or tools, not both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +104,8 @@ class ChatReply:
         seconds: wall time of the call (0 from the store).
         cached: did it come from the store?
         repaired: was the one bounded repair needed?
+        calls: tools that the model wants called, where some were offered.
+        once: seconds that an answer of the store took when it was asked for; 0 for one that was asked now.
     """
 
     text: str
@@ -84,6 +116,8 @@ class ChatReply:
     seconds: float = 0.0
     cached: bool = False
     repaired: bool = False
+    calls: tuple[ToolCall, ...] = ()
+    once: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.llm.values import FailureKind, Message, Usage
+from llm4rec.llm.values import FailureKind, Message, ToolCall, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,16 @@ def closed(schema: Mapping[str, Any]) -> bool:
     return all(closed(part) for part in inner if part is not schema.get("properties"))
 
 
-def turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content.encode("utf-8", "replace").decode()} for m in messages]
+def turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [_turn(message) for message in messages]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    told: dict[str, Any] = {"role": message.role, "content": _unicode(message.content)}
+    if message.calls:
+        called = [(c.id, {"name": c.name, "arguments": _unicode(c.arguments)}) for c in message.calls]
+        told["tool_calls"] = [{"id": id_, "type": "function", "function": function} for id_, function in called]
+    return told if message.answers is None else {**told, "tool_call_id": message.answers}
 
 
 def decoded(content: bytes) -> Outcome:
@@ -108,8 +116,26 @@ def spent(outcome: Outcome) -> Usage:
     return Usage(0, 0) if outcome.failure == "not_asked" else Usage()
 
 
-def answer(body: Mapping[str, Any]) -> tuple[str, FailureKind | None, str]:
-    """Return text, failure and detail of a chat completion."""
+def called(body: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """Return the tools that a chat completion calls, in order; what is no call of a function is left out."""
+    try:
+        entries = body["choices"][0]["message"]["tool_calls"]
+    except (LookupError, TypeError):
+        return ()
+    found = []
+    for at, entry in enumerate(entries if isinstance(entries, list) else ()):
+        function = entry.get("function") if isinstance(entry, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            given = function.get("arguments")
+            arguments = given if isinstance(given, str) else json.dumps({} if given is None else given)
+            id_ = entry.get("id")
+            named = id_ if isinstance(id_, str) and id_ else f"call_{at}"
+            found.append(ToolCall(_unicode(function["name"]), _unicode(arguments), _unicode(named)))
+    return tuple(found)
+
+
+def answer(body: Mapping[str, Any], *, offered: bool = False) -> tuple[str, FailureKind | None, str]:
+    """Return text, failure and detail of a chat completion; with ``offered`` tools it may call some (see :func:`called`)."""
     choice = body["choices"][0] if body["choices"] else None
     if choice is None:
         return "", "empty", "an answer without choices"
@@ -122,9 +148,11 @@ def answer(body: Mapping[str, Any]) -> tuple[str, FailureKind | None, str]:
     text = _unicode(content) if isinstance(content, str) else ""
     if isinstance(refusal, str) and refusal:
         return text or _unicode(refusal), "refused", _unicode(refusal)
-    called = message.get("tool_calls") or message.get("function_call")
-    if called:
-        n = len(called) if isinstance(called, list) else 1
+    tools = message.get("tool_calls") or message.get("function_call")
+    if tools and not (offered and called(body)):
+        n = len(tools) if isinstance(tools, list) else 1
+        if offered:
+            return text, "tool_call", f"{n} tool{'s' if n > 1 else ''} called in a form that is not the protocol's"
         return text, "tool_call", f"{n} tool{'s' if n > 1 else ''} called, and there is none"
     reason = choice.get("finish_reason")
     if reason == "content_filter":
