@@ -118,18 +118,22 @@ class Reader:
     def _longest(self) -> int:
         return max(map(len, self._several), default=0)
 
-    def read(self, text: str) -> Request:
-        """Return what a request asks for."""
-        act: Act = next((act for act, pattern in _ACTS if pattern.search(text)), "recommend")
+    def mentions(self, text: str) -> tuple[Mention, ...]:
+        """Return what a text names, in order; names of several words are found however they are written."""
         low = folded(text)
         spans = (low[i:j] for i in range(len(low)) for j in range(i + 2, min(len(low), i + self._longest) + 1))
         expected = [item for span in spans for item in self._several.get(span, ())]
+        return self._finder.read(text, expected).mentions
+
+    def read(self, text: str) -> Request:
+        """Return what a request asks for."""
+        act: Act = next((act for act, pattern in _ACTS if pattern.search(text)), "recommend")
         like: list[tuple[int, ...]] = []
         unlike: list[int] = []
         conditions: list[Condition] = []
         words: list[str] = []
         k = None
-        for mention in self._finder.read(text, expected).mentions:
+        for mention in self.mentions(text):
             refused = _negated(text[: mention.span[0]])
             if mention.kind == "title":
                 unlike += mention.ids if refused else ()

@@ -12,8 +12,7 @@ from typing import Any
 from llm4rec.agents.reading import Condition, Reader, Request
 from llm4rec.agents.toolbox import Toolbox
 from llm4rec.agents.tools import Session, toolbox
-from llm4rec.agents.turn import Call, Turn
-from llm4rec.core import LLM4RecError
+from llm4rec.agents.turn import Call, Turn, carried_out
 from llm4rec.llm.prompts import plain
 
 #: Items proposed before conditions are put, and shown unless a number is asked for.
@@ -45,25 +44,24 @@ class RuleAgent:
 
     def steps(self, session: Session, text: str) -> Iterator[Turn]:
         """Yield the turn as it grows: the plan, then each call that was made, last the answer."""
-        if self._reader is None or self._reader.catalogue is not session.engine.catalogue:
-            self._reader = Reader(session.engine.catalogue)
         tools = toolbox(session.engine) if self._tools is None else self._tools
-        request = self._reader.read(text)
-        turn = Turn(tuple(self._plan(request, session)), (), session, "", request, self.name)
+        request = self.reader(session).read(text)
+        turn = Turn(tuple(self._plan(request, session)), (), session, "", request=request, by=self.name)
         yield turn
         for call in turn.plan:
-            try:
-                answer, after = tools[call.tool].call(turn.session, call.arguments)
-                done = replace(call, answer=answer)
-            except LLM4RecError as error:
-                done, after = replace(call, error=str(error)), turn.session
-            after = replace(after, calls=turn.session.calls + 1)
+            done, after = carried_out(call, tools, turn.session)
             turn = replace(turn, calls=(*turn.calls, done), session=after)
             yield turn
         if request.act == "recommend" and turn.session.candidates is not None:
             shown = turn.session.candidates.head(request.k or _SHOWN, "answer")
-            turn = replace(turn, session=turn.session.with_candidates(shown))
+            turn = replace(turn, session=turn.session.with_candidates(shown), shown=tuple(shown.items.tolist()))
         yield replace(turn, text=self._words(request, turn))
+
+    def reader(self, session: Session) -> Reader:
+        """Return the reader over the session's catalogue; made on first use and when items came in."""
+        if self._reader is None or self._reader.catalogue is not session.engine.catalogue:
+            self._reader = Reader(session.engine.catalogue)
+        return self._reader
 
     # -- planning -------------------------------------------------------------------------
     def _plan(self, request: Request, session: Session) -> Iterator[Call]:

@@ -7,7 +7,7 @@ are named by id. What a tool returns is data from the catalogue and never an ins
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from llm4rec.agents.bus import Candidates
 from llm4rec.agents.catalogue import Operator
+from llm4rec.agents.dialogue import Dialogue
 from llm4rec.agents.engine import Engine, Found
 from llm4rec.agents.toolbox import OneOf, Toolbox
 from llm4rec.agents.users import Asker
@@ -46,6 +47,7 @@ class Session:
         user: whose session it is, by outside id; None for somebody unknown.
         candidates: the items under consideration; None before the first were proposed.
         calls: tool calls so far, which number the stages.
+        dialogue: what was said, as far as an agent that reads it keeps it.
     """
 
     engine: Engine
@@ -53,6 +55,7 @@ class Session:
     user: str | None = None
     candidates: Candidates | None = None
     calls: int = 0
+    dialogue: Dialogue = field(default_factory=Dialogue)
 
     def with_candidates(self, candidates: Candidates) -> Session:
         """Return the session with other candidates."""
