@@ -47,7 +47,6 @@ class Turn:
         calls: those that it made, with what came back.
         session: as it stands afterwards; its candidates are the items shown, where some are.
         text: the answer in words.
-        shown: inside ids of the items that the answer shows, best first; none where it only speaks.
         request: as rules understood it; None where no rules read it.
         by: name of the agent whose answer it is; another's than the one asked where that one stood in.
         ended: how.
@@ -55,13 +54,13 @@ class Turn:
         asked: the questions to a language model, in order.
         cost: what these took.
         usd: the same in US dollars; None where a price or a number of tokens is unknown.
+        shown: inside ids of the items that the answer shows, best first; none where it only speaks.
     """
 
     plan: tuple[Call, ...]
     calls: tuple[Call, ...]
     session: Session
     text: str
-    shown: tuple[int, ...] = ()
     request: Request | None = None
     by: str = "rule"
     ended: Ending = "answered"
@@ -69,6 +68,7 @@ class Turn:
     asked: tuple[Question, ...] = ()
     cost: Tally = field(default_factory=Tally)
     usd: float | None = 0.0
+    shown: tuple[int, ...] = ()
 
 
 @runtime_checkable
