@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from llm4rec.core import ModelError, RunError
 from llm4rec.llm import ChatReply, ChatRequest, Message, ScoreReply, ScoreRequest, ScriptedModel, Store, Stored, Usage
-from llm4rec.llm.store import canonical, request_json
+from llm4rec.llm.spelling import canonical, request_json
 
 
 def ask(text: str, **changed: Any) -> ChatRequest:

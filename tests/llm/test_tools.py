@@ -16,7 +16,7 @@ from llm4rec.llm.inprocess import LocalModel
 from llm4rec.llm.jsonl import export_jsonl, import_jsonl
 from llm4rec.llm.server import ServerModel
 from llm4rec.llm.sizes import most_tokens
-from llm4rec.llm.store import request_json
+from llm4rec.llm.spelling import request_json
 from tests.llm.wire_server import Behaviour, State, says, serve, status
 
 FIND = {

@@ -17,7 +17,8 @@ from pydantic import Field
 from llm4rec.core import BudgetError, Config
 from llm4rec.llm.prices import Price
 from llm4rec.llm.sizes import most_answered, most_tokens
-from llm4rec.llm.store import TRANSIENT, Store, canonical
+from llm4rec.llm.spelling import canonical
+from llm4rec.llm.store import TRANSIENT, Store
 from llm4rec.llm.streams import arrivals, in_order
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Reply, Request, ScoreReply, ScoreRequest, Watch
 

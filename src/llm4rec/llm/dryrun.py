@@ -11,7 +11,8 @@ import numpy as np
 
 from llm4rec.llm.prices import Price
 from llm4rec.llm.sizes import likely_tokens, most_answered, most_tokens
-from llm4rec.llm.store import Store, Sums, call_key, canonical, request_json, stored_reply
+from llm4rec.llm.spelling import canonical, request_json, stored_reply
+from llm4rec.llm.store import Store, Sums, call_key
 from llm4rec.llm.structured import most_repaired
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Reply, Request, ScoreReply, ScoreRequest, Usage
 

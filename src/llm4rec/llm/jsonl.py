@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from llm4rec.core import RunError
-from llm4rec.llm.store import TRANSIENT, Row, Store, call_key, canonical, stored_reply
+from llm4rec.llm.spelling import canonical, stored_reply
+from llm4rec.llm.store import TRANSIENT, Row, Store, call_key
 from llm4rec.llm.values import ChatReply, ScoreReply
 
 #: What to do with a call that both sides have, with different answers.

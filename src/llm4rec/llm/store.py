@@ -8,20 +8,17 @@ headers never come near it.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
-
 from llm4rec.core import ModelError, RunError
+from llm4rec.llm.spelling import canonical, chat_json, chat_reply, request_json, score_json, score_reply
 from llm4rec.llm.streams import arrivals
 from llm4rec.llm.values import (
     ChatModel,
@@ -30,8 +27,6 @@ from llm4rec.llm.values import (
     FailureKind,
     ScoreReply,
     ScoreRequest,
-    ToolCall,
-    Usage,
 )
 
 Mode = Literal["use", "refresh", "replay"]
@@ -41,8 +36,6 @@ TRANSIENT: frozenset[FailureKind] = frozenset(
 )
 
 _FORMAT = 1
-#: Fields of requests and messages that are written only where tools play a part.
-_OF_TOOLS = ("tools", "calls", "answers")
 _SELECT = 500  # keys in one SELECT; SQLite's own bound on variables is far above
 _TABLE = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -61,11 +54,6 @@ _WRITE = (
 )
 _FIRST_WINS = _WRITE.format(when="calls.transient = 1")
 _LAST_WINS = _WRITE.format(when="calls.transient = 1 OR excluded.transient = 0")
-
-
-def canonical(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, ASCII, no nan."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,62 +234,6 @@ class Store:
         self.close()
 
 
-# -- requests and replies as JSON -------------------------------------------------------
-
-
-def request_json(request: ChatRequest | ScoreRequest) -> str:
-    """Return the canonical JSON of a request: every field of it, but for tools where there are none.
-
-    So a question without tools has the key that it had before there were any.
-    """
-    fields = asdict(request)
-    turns = fields["messages"] if isinstance(request, ChatRequest) else fields["prompt"]
-    for part in (fields, *(turns if isinstance(turns, tuple) else ())):
-        for name in _OF_TOOLS:
-            if not part.get(name, True):
-                del part[name]
-    return canonical(fields)
-
-
-def _chat_json(reply: ChatReply) -> str:
-    fields = asdict(reply)
-    for name in ("cached", "once", *(() if reply.calls else ("calls",))):
-        del fields[name]
-    return canonical(fields)
-
-
-def _chat_reply(stored: str) -> ChatReply:
-    fields = json.loads(stored)
-    calls = tuple(ToolCall(**call) for call in fields.get("calls", ()))
-    told = {"usage": Usage(**fields["usage"]), "calls": calls, "seconds": 0.0, "once": fields["seconds"], "cached": True}
-    return ChatReply(**(fields | told))
-
-
-def _score_json(reply: ScoreReply) -> str:
-    fields = {
-        "logprobs": [None if math.isnan(x) else x if math.isfinite(x) else str(x) for x in reply.logprobs.tolist()],
-        "tokens": reply.tokens.tolist(),
-        "failure": reply.failure,
-        "detail": reply.detail,
-        "usage": asdict(reply.usage),
-        "seconds": reply.seconds,
-    }
-    return canonical(fields)
-
-
-def _score_reply(stored: str) -> ScoreReply:
-    fields = json.loads(stored)
-    fields["logprobs"] = np.array([math.nan if x is None else float(x) for x in fields["logprobs"]], dtype=np.float64)
-    fields["tokens"] = np.array(fields["tokens"], dtype=np.int32)
-    return ScoreReply(**(fields | {"usage": Usage(**fields["usage"]), "seconds": 0.0, "cached": True}))
-
-
-def stored_reply(kind: str, reply: str) -> ChatReply | ScoreReply:
-    """Return the reply that a row of a kind holds; raises ``KeyError``, ``TypeError`` or ``ValueError`` if it holds none."""
-    loaders: Mapping[str, Callable[[str], ChatReply | ScoreReply]] = {"chat": _chat_reply, "score": _score_reply}
-    return loaders[kind](reply)
-
-
 # -- a model with a store ---------------------------------------------------------------
 
 Q = TypeVar("Q", ChatRequest, ScoreRequest)
@@ -340,11 +272,11 @@ class Stored:
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request, from the store where it can."""
-        return self._through("chat", requests, _chat_json, _chat_reply)
+        return self._through("chat", requests, chat_json, chat_reply)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[ScoreReply]:
         """Return log-probabilities, from the store where it can."""
-        return self._through("score", requests, _score_json, _score_reply)
+        return self._through("score", requests, score_json, score_reply)
 
     def _through(
         self,
