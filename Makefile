@@ -1,10 +1,10 @@
-# Plain pip and venv.  `make quickstart` and `make test` set themselves up.
+# Plain pip and venv.  `make quickstart`, `make demo` and `make test` set themselves up.
 PYTHON ?= python3
 WORKERS ?= 2
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart test test-slow check bench docs peers clean
+.PHONY: setup quickstart demo test test-slow check bench docs peers clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,9 @@ setup: .venv/.ready
 
 quickstart: .venv/.ready
 	@$(BIN)/llm4rec run experiments/quickstart.toml --out runs/quickstart
+
+demo: .venv/.ready
+	@$(BIN)/llm4rec demo
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal

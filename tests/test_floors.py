@@ -55,7 +55,8 @@ HEAVY = {
     "openai": {"llm4rec.llm.server", "llm4rec.features.server"},
     "optuna": {"llm4rec.experiment.search"},
     "sqlalchemy": {"llm4rec.agents.memory", "llm4rec.agents.storage", "llm4rec.app.server."},
-    "fastapi": {"llm4rec.app.server."}, "uvicorn": {"llm4rec.app.server."}, "prometheus_client": {"llm4rec.app.server."},
+    "fastapi": {"llm4rec.app.server.", "llm4rec.app.web."},
+    "uvicorn": {"llm4rec.app.server."}, "prometheus_client": {"llm4rec.app.server."},
 }  # fmt: skip
 
 #: Heavy libraries that even their own file imports inside functions only: seconds to load.

@@ -19,6 +19,7 @@ from llm4rec.agents.engine import Engine, Served
 from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.storage import open_database
 from llm4rec.app.server.api import create_app
+from llm4rec.app.server.browsers import Browsers
 from llm4rec.app.server.config import ServerConfig
 from llm4rec.app.server.events import EventStore
 from llm4rec.app.server.figures import Figures
@@ -26,6 +27,7 @@ from llm4rec.app.server.guard import Guard
 from llm4rec.app.server.keys import Allowance, Keys, new_key
 from llm4rec.app.server.service import Service
 from llm4rec.app.server.sessions import Sessions
+from llm4rec.app.web.frame import error_page
 from llm4rec.core import DataError, Lists, ModelError, Note, Queries, Ragged, RunError
 from llm4rec.models.ease import EASE
 from tests.worlds import topics
@@ -79,7 +81,7 @@ def serve(asks: Asks, tmp_path: Path) -> Callable[..., Service]:
         config, figures = ServerConfig(**{"llm_timeout": 0.2, "llm_workers": 1, **settings}), Figures()
         engine = Engine(topics().split.train, {s.name: s for s in systems}, "ease")
         service = Service(engine, EventStore(database), MemoryStore(database), config, figures)
-        guarded = Guard(create_app(service, Sessions(database)), config, figures, keys)
+        guarded = Guard(create_app(service, Sessions(database), error_page), config, figures, keys, Browsers(), error_page)
 
         async def run() -> None:
             transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ class Catalogue:
         """
         if attribute not in self.attributes:
             raise DataError(f"items have no attribute {attribute!r}", todo=did_you_mean(attribute, self.attributes))
-        cells = self._cells(attribute)
+        cells = self.cells(attribute)
         value = value.strip()
         if operator in ("is", "is not"):
             number = _number(value)
@@ -127,10 +127,10 @@ class Catalogue:
         """Return the values of an attribute with the number of items that have each, the most frequent first."""
         if attribute not in self.attributes:
             raise DataError(f"items have no attribute {attribute!r}", todo=did_you_mean(attribute, self.attributes))
-        counted = self._cells(attribute).unique().group_by("value").len().sort(["len", "value"], descending=[True, False])
+        counted = self.cells(attribute).unique().group_by("value").len().sort(["len", "value"], descending=[True, False])
         return list(zip(counted["value"].to_list(), counted["len"].to_list(), strict=True))
 
-    def _cells(self, attribute: str) -> pl.DataFrame:
+    def cells(self, attribute: str) -> pl.DataFrame:
         """Return ``item`` and ``value`` (text) of each value of each item; looked up once for each attribute."""
         if attribute in self._known_cells:
             return self._known_cells[attribute]

@@ -135,6 +135,11 @@ class Engine:
             exclude = Ragged.of(np.union1d(row, closed) for row in exclude)
         return Asked(queries, exclude, catalogue)
 
+    def as_known(self, asked: Asked) -> tuple[Queries, Ragged]:
+        """Return questions as the systems' own parts read them: in terms of the items that they were fitted on."""
+        queries, known = _with_stand_ins(asked.queries, asked.catalogue), asked.catalogue.known
+        return queries, asked.exclude if len(asked.catalogue) == known else _known(asked.exclude, known)
+
     def retrieve(self, system: str, asked: Asked, k: int) -> list[Found]:
         """Return the ``k`` best items of each question (fewer where there are fewer)."""
         component, catalogue = self.component(system), asked.catalogue

@@ -45,6 +45,7 @@ class Session:
         engine: what answers.
         memory: the users' long-term memory, or None where none is kept.
         user: whose session it is, by outside id; None for somebody unknown.
+        refused: inside ids of items that the user turned down: nothing proposes them again.
         candidates: the items under consideration; None before the first were proposed.
         calls: tool calls so far, which number the stages.
         dialogue: what was said, as far as an agent that reads it keeps it.
@@ -53,6 +54,7 @@ class Session:
     engine: Engine
     memory: MemoryStore | None = None
     user: str | None = None
+    refused: tuple[int, ...] = ()
     candidates: Candidates | None = None
     calls: int = 0
     dialogue: Dialogue = field(default_factory=Dialogue)
@@ -88,11 +90,16 @@ def similar_items(session: Session, *, item: ItemID, k: Count = 20, system: Syst
 
 def _proposed(session: Session, name: str, found: Found, add: bool) -> Outcome:
     stage = f"{session.calls + 1} {name}"
-    proposed = Candidates.of(found.items, found.scores, stage)
+    proposed = _wanted(session, Candidates.of(found.items, found.scores, stage), stage)
     before = session.candidates
     candidates = before.joined(proposed) if add and before is not None else proposed
     answer = {"found": len(proposed), "failures": list(found.note.failures), "items": _listed(session, proposed.items)}
     return answer, session.with_candidates(candidates)
+
+
+def _wanted(session: Session, proposed: Candidates, stage: str) -> Candidates:
+    """Return what is proposed without the items that the user has turned down."""
+    return proposed.kept(~np.isin(proposed.items, session.refused), stage, "refused by the user")
 
 
 # -- taking out and ordering ------------------------------------------------------------------
@@ -114,7 +121,7 @@ def filter_items(
         items = np.flatnonzero(holds)
         fitting = Candidates.of(items.astype(np.int32), np.zeros(len(items), np.float32), stage)
         known = session.engine.users.queries([Asker(session.user)])[1][0]
-        candidates = fitting.kept(~np.isin(items, known), stage, "the user knows it")
+        candidates = _wanted(session, fitting.kept(~np.isin(items, known), stage, "the user knows it"), stage)
     else:
         before = _held(session)
         candidates = before.kept(holds[before.items], stage, f"not so: {attribute} {operator} {value}")

@@ -83,6 +83,10 @@ class Users:
     def __contains__(self, user: object) -> bool:
         return user in self.dataset.users or user in self._since
 
+    def known(self) -> list[str]:
+        """Return the outside ids of all users: those of the run, then the new ones."""
+        return [*self.dataset.users.ids, *(u for u in self._since if u not in self.dataset.users)]
+
     def add(self, events: Sequence[Event]) -> None:
         """Take in events; those of one time stand in the order given, behind what was known."""
         by_user: dict[str, list[Event]] = {}

@@ -1,4 +1,4 @@
-"""The commands that put a run to use: ``serve``, ``keys``, ``chat``, ``converse``."""
+"""The commands that put a run to use: ``serve``, ``demo``, ``keys``, ``chat``, ``converse``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 Store = Annotated[
     str | None, typer.Option(help="File or URL of the database of events and memory; by default in the run directory.")
 ]
+Compare = Annotated[
+    list[Path] | None, typer.Option(help="A further run for the leaderboard; may be repeated. By default those beside the run.")
+]
 System = Annotated[str | None, typer.Option(help="System that answers by default; else the best of the run.")]
 
 
@@ -21,15 +24,42 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="File of API keys, which 'llm4rec keys' writes.")] = None,
     store: Store = None,
     system: System = None,
+    compare: Compare = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other parameter of the server: --set timeout=5.")
     ] = None,
 ) -> None:
-    """Serve a run over HTTP: lists, reasons, search, events, memory, chat."""
+    """Serve a run over HTTP: pages for a browser, and an API for lists, reasons, search, events, memory, chat."""
     from llm4rec.app.server.command import start
 
-    given = {"host": host, "port": port, "keys": keys, "store": store, "system": system}
+    further = None if compare is None else tuple(compare)
+    given = {"host": host, "port": port, "keys": keys, "store": store, "system": system, "compare": further}
     start(run, {k: v for k, v in given.items() if v is not None}, settings or [])
+
+
+def demo(
+    run_directory: Annotated[Path, typer.Argument(metavar="[RUN]", help="A run directory.")] = Path("runs/quickstart"),
+    spec: Annotated[Path, typer.Option(help="The experiment that is run first where there is no such run.")] = Path(
+        "experiments/quickstart.toml"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    compare: Compare = None,
+) -> None:
+    """Look at a run in the browser: the quickstart's unless another is named, made first if it is not there."""
+    from llm4rec.app.server.command import start
+
+    if not (run_directory / "summary.json").is_file():
+        from llm4rec.app.terminal import narrator
+        from llm4rec.experiment.spec import read_spec
+
+        resolved = read_spec(spec)
+        with narrator(False) as tell:
+            tell(f"there is no run in {run_directory}: making it from {spec} ...")
+            from llm4rec.experiment.run import run
+
+            run(resolved, run_directory, tell=tell)
+    given = {"port": port} | ({} if compare is None else {"compare": tuple(compare)})
+    start(run_directory, given, [])
 
 
 def keys(

@@ -83,11 +83,7 @@ def compare(
     """
     directories = [RunDirectory(Path(run)) for run in runs]
     names = _names(directories)
-    rules = [_rules(directory) for directory in directories]
-    for directory, found in zip(directories, rules, strict=True):
-        if other := [rule for rule in found if found[rule] != rules[0][rule]]:
-            what = f"has another {' and '.join(other)} than {directories[0].path}"
-            raise RunError(what, where=str(directory.path), todo="compare runs of one split and protocol")
+    comparable(directories)
     metric = metric or read_spec(directories[0] / "spec.toml").experiment.primary
     sign = 1 if metric in LOWER or metric in PER_CASE.values() else -1
     metric = PER_CASE.get(metric, metric)
@@ -135,6 +131,15 @@ def compare(
             )
         )  # fmt: skip
     return rows
+
+
+def comparable(directories: Sequence[RunDirectory]) -> None:
+    """Raise ``RunError`` unless runs have one split and one protocol."""
+    rules = [_rules(directory) for directory in directories]
+    for directory, found in zip(directories, rules, strict=True):
+        if other := [rule for rule in found if found[rule] != rules[0][rule]]:
+            what = f"has another {' and '.join(other)} than {directories[0].path}"
+            raise RunError(what, where=str(directory.path), todo="compare runs of one split and protocol")
 
 
 def _rules(directory: RunDirectory) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from llm4rec.core import RunError, did_you_mean
 from llm4rec.experiment.directory import RunDirectory
-from llm4rec.experiment.resources import RunResources
+from llm4rec.experiment.plan import ranks_with_llm
+from llm4rec.experiment.resources import CountedResources, RunResources
 from llm4rec.experiment.spec import read_spec
 from llm4rec.experiment.systems import build, restore
 
@@ -19,6 +20,7 @@ class OpenRun:
         path: of the run directory.
 
     Attributes:
+        path: of the run directory.
         spec, summary: as the run wrote them.
         dataset: all events of the run, its test included.
 
@@ -27,7 +29,7 @@ class OpenRun:
     """
 
     def __init__(self, path: Path) -> None:
-        self._directory = RunDirectory(path)
+        self.path, self._directory = path, RunDirectory(path)
         self.summary, self.spec = self._directory.read_json("summary.json"), read_spec(self._directory / "spec.toml")
         if self.spec.protocol.task != "ranking":
             todo = "run a specification whose protocol.task is 'ranking'"
@@ -54,6 +56,20 @@ class OpenRun:
             folder = self._directory.model(name, self.spec.experiment.seeds[0])
             self._systems[name] = restore(build(system, self._resources, inner), folder, self._resources)
         return self._systems[name]
+
+    def counted(self) -> CountedResources:
+        """Return the run's encoders and language models, whose calls are counted apart from all others."""
+        return CountedResources(self._resources)
+
+    def apart(self, name: str, counted: CountedResources) -> Any:
+        """Return a system whose language models are those of ``counted``; one that asks none is the shared one."""
+        if not ranks_with_llm(self.spec, name):
+            return self.system(name)
+        self.system(name)  # raises for one that is not there
+        system = self.spec.systems[name]
+        inner = {r: self.apart(r, counted) for r in system.retrieve}
+        folder = self._directory.model(name, self.spec.experiment.seeds[0])
+        return restore(build(system, counted, inner), folder, counted)
 
     def close(self) -> None:
         """Close the store of model calls."""

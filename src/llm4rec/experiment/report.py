@@ -26,17 +26,14 @@ from llm4rec.core.errors import RunError
 from llm4rec.experiment.report_audit import audited
 from llm4rec.experiment.report_cases import collect, embed_cases, same_explained, scan
 from llm4rec.experiment.report_contamination import contamination
-from llm4rec.experiment.report_explanations import additions
 from llm4rec.experiment.report_explanations import columns as explanation_columns
-from llm4rec.experiment.report_files import FINE, entries, figures, mapping, number, numbers, read_json, read_toml, tested
+from llm4rec.experiment.report_files import FINE, mapping, number, read_json, read_toml
 from llm4rec.experiment.report_findings import ALPHA, findings
 from llm4rec.experiment.report_predictions import predictions
-from llm4rec.experiment.report_rankers import diagnoses
+from llm4rec.experiment.report_systems import families, metrics_of, model_names, primary_of, read_system
 from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
 
 SCRIPTS: Final = ("dom.js", "leaderboard.js", "charts.js", "rankers.js", "explained.js", "cases.js", "page.js")
-#: Keys of a system's table in the spec that say that it reads text.
-TEXT_KEYS: Final = frozenset({"encoder", "llm"})
 
 
 def write_report(run: Path) -> Path:
@@ -52,7 +49,7 @@ def write_report(run: Path) -> Path:
     summary = read_json(run / "summary.json")
     if not summary:
         raise RunError("holds no system", where=str(run / "summary.json"), todo="run the experiment again")
-    systems = [_system(run, name, row, spec, environment) for name, row in summary.items()]
+    systems = [read_system(run, name, row, spec, environment) for name, row in summary.items()]
     if str(mapping(spec.get("protocol")).get("task") or "ranking") != "ranking":
         view = predictions(run, spec, spec_text, environment, summary, systems)
         facts = _facts(environment, max(int(s["cases"] or 0) for s in systems))
@@ -61,18 +58,19 @@ def write_report(run: Path) -> Path:
     order = {s["name"]: [stage["stage"] for stage in s["stages"]] for s in systems}
     embedded = embed_cases(run, order, _sample(run, [s["name"] for s in systems if s["sampled"]]))
     explained = [s for s in systems if s["explanation"]]
-    known = contamination(run, _model_names(environment), systems)
+    known = contamination(run, model_names(environment), systems)
     head = mapping(spec.get("experiment"))
-    primary = _primary(head, systems)
+    primary = primary_of(head, systems)
     data = {
         "run": str(head.get("name") or run.name),
         "primary": primary,
         "names": METRIC_NAMES,
-        "metrics": _metrics(systems, primary),
+        "metrics": metrics_of(systems, primary),
         "alpha": ALPHA,
         "fine": FINE,
         "protocol": str(environment.get("protocol") or "not recorded"),
         "systems": systems,
+        "families": families(systems),
         "explained": {
             "columns": explanation_columns(explained),
             "same_cases": same_explained(run, [s["name"] for s in explained]),
@@ -118,109 +116,6 @@ def _sample(run: Path, sampled: Sequence[str]) -> list[int]:
         return []
     frame = scan(run, "results").filter(pl.col(SYSTEM).is_in(list(sampled))).select(pl.col(CASE).unique().sort())
     return collect(run, "results", frame)[CASE].to_list()
-
-
-def _reads_text(table: Any, tables: Mapping[str, Any], depth: int = 0) -> bool:
-    """Does a system's table in the spec, or one that it names, use an encoder or a language model?"""
-    if isinstance(table, Mapping):
-        return any((k in TEXT_KEYS and bool(v)) or _reads_text(v, tables, depth) for k, v in table.items())
-    if isinstance(table, list):
-        return any(_reads_text(v, tables, depth) for v in table)
-    return depth < 3 and isinstance(table, str) and table in tables and _reads_text(tables[table], tables, depth + 1)
-
-
-def _system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """One system's part of the summary with every field present, None or empty where unknown."""
-    if not isinstance(row, Mapping):
-        raise RunError(f"{name} is no JSON object", where=str(run / "summary.json"), todo="run the experiment again")
-    tables = mapping(spec.get("systems"))
-    metrics, sample = figures(row.get("metrics")), mapping(row.get("sample"))
-    sampled = bool(row.get("sampled"))
-    llm, weights = mapping(row.get("llm")), mapping(mapping(row.get("facts")).get("weights"))
-    uses_llm = bool(row.get("uses_llm"))
-    table = {k: v for k, v in mapping(tables.get(name)).items() if k not in ("label", "note", "description", "component")}
-    return {
-        "name": name,
-        "label": str(row.get("label") or name),
-        "component": str(row.get("component") or ""),
-        "family": str(row.get("family") or "other"),
-        "llm": uses_llm,
-        "text": uses_llm or bool(row.get("uses_text", _reads_text(table, tables))),
-        "control": bool(row.get("control")),
-        "note": str(row.get("note") or ""),
-        "models": _models(row.get("llm_names"), environment),
-        "llm_names": [n for n in row.get("llm_names") or [] if isinstance(n, str)],
-        "sampled": sampled,
-        "seeds": [s for s in row.get("seeds") or [] if isinstance(s, int)],
-        "cases": number(row.get("cases")),
-        "metrics": {
-            "all": {} if sampled else metrics,
-            "sample": figures(sample.get("metrics")) or (metrics if sampled else {}),
-        },
-        "seed_deviation": numbers(row.get("seed_deviation")),
-        "standard_errors": numbers(row.get("standard_errors")),
-        "slices": {
-            str(k): {
-                "n": number(mapping(v).get("n")),
-                "metrics": figures(mapping(v).get("metrics")),
-                "versus": tested(mapping(v).get("versus")),
-            }
-            for k, v in mapping(row.get("slices")).items()
-        },
-        "beyond": numbers(row.get("beyond")),
-        **{k: number(row.get(k)) for k in ("fit_seconds", "serve_seconds", "ms_per_query", "parameters")},
-        "cost": {k: number(llm.get(k)) for k in ("calls", "cached", "tokens_in", "tokens_out", "usd")},
-        "failures": numbers(row.get("failures")),
-        "stages": [
-            {
-                "stage": str(s.get("stage") or "?"),
-                "kind": str(s.get("kind") or str(s.get("stage") or "").partition(":")[0]),
-                "depth": number(s.get("depth")),
-                "given": number(s.get("given")) or number(table.get("depth")),
-                "weight": number(weights.get(str(s.get("stage") or "").partition(":")[2])),
-                "metrics": {k: f["mean"] for k, f in figures(s.get("metrics")).items()},
-            }
-            for s in row.get("stages") or []
-            if isinstance(s, Mapping)
-        ],
-        "diagnosis": diagnoses(row.get("diagnosis")),
-        "explanation": figures(row.get("explanation")),
-        "additions": additions(row.get("additions")),
-        "versus": tested(row.get("versus")),
-        "below": {part: [n for n in entries(names) if isinstance(n, str)] for part, names in mapping(row.get("below")).items()},
-    }
-
-
-def _model_names(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Language models by their name in the spec: the model's own."""
-    known = {name: mapping(m) for name, m in mapping(environment.get("llms")).items()}
-    return {name: str(m.get("name") or m.get("model") or name) for name, m in known.items()}
-
-
-def _models(names: Any, environment: Mapping[str, Any]) -> str:
-    """Names of a system's language models, with a word of warning where a model is the small embedded one."""
-    known = _model_names(environment)
-    labels = [known.get(n, n) for n in names or [] if isinstance(n, str)]
-    small = any("smollm2-135m" in label.lower() for label in labels)
-    return ", ".join(dict.fromkeys(labels)) + (": small model, weak at ranking" if small else "")
-
-
-def _metrics(systems: Sequence[Mapping[str, Any]], primary: str) -> list[str]:
-    """All accuracy metrics of the run, the primary one first, the others by k and name."""
-    found = {m for s in systems for part in s["metrics"].values() for m in part}
-    known = list(METRIC_NAMES)
-
-    def key(metric: str) -> tuple[int, int, str]:
-        name, _, k = metric.partition("@")
-        return int(k) if k.isdigit() else 0, known.index(name) if name in known else len(known), name
-
-    return [primary, *sorted(found - {primary}, key=key)]
-
-
-def _primary(head: Mapping[str, Any], systems: Sequence[Mapping[str, Any]]) -> str:
-    wanted = str(head.get("primary") or "ndcg@10")
-    found = sorted({m for s in systems for part in s["metrics"].values() for m in part})
-    return wanted if wanted in found or not found else found[0]
 
 
 # -- the page -----------------------------------------------------------------------------

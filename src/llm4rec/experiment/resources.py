@@ -92,6 +92,36 @@ class RunResources:
         self._store.close()
 
 
+class CountedResources:
+    """The resources of an open run with a count of their own: what one question took, whoever else asks meanwhile.
+
+    Args:
+        resources: of the run.
+    """
+
+    def __init__(self, resources: RunResources) -> None:
+        self._resources, self.encoder = resources, resources.encoder
+        self._llms: dict[str, Metered] = {}
+
+    def llm(self, name: str) -> Metered:
+        """Return the named model, metered anew."""
+        if name not in self._llms:
+            shared = self._resources.llm(name)
+            self._llms[name] = Metered(shared.model, shared.price)
+        return self._llms[name]
+
+    @property
+    def tally(self) -> Tally:
+        """What all models were asked, together."""
+        return sum((model.tally for model in self._llms.values()), Tally())
+
+    @property
+    def paid(self) -> float | None:
+        """US dollars of the calls that reached a model; None as soon as one is unknown."""
+        found = [model.tally.paid(model.price) for model in self._llms.values() if model.tally.calls]
+        return None if any(v is None for v in found) else sum(v or 0.0 for v in found)
+
+
 class DryResources:
     """The same tables for a dry run: models that answer from the store and count what they would be asked.
 

@@ -11,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 
 from llm4rec import __version__
 from llm4rec.agents.catalogue import Operator
 from llm4rec.app.server.batching import Overloaded
 from llm4rec.app.server.conversation import add_chat
-from llm4rec.app.server.guard import Refused, error_body
+from llm4rec.app.server.feedback import add_feedback
+from llm4rec.app.server.guard import ErrorPage, Refused, error_body, wants_page
 from llm4rec.app.server.schemas import (
     Details,
     ErrorAnswer,
@@ -46,17 +48,24 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer}, "5XX"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(service: Service, sessions: Sessions) -> FastAPI:
-    """Return the application; what stands before it is :class:`llm4rec.app.server.guard.Guard`."""
+def create_app(service: Service, sessions: Sessions, error_page: ErrorPage) -> FastAPI:
+    """Return the application; what stands before it is :class:`llm4rec.app.server.guard.Guard`.
+
+    Args:
+        service: what answers.
+        sessions: the conversations.
+        error_page: writes errors for browsers.
+    """
     app = FastAPI(
         title="LLM4Rec", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERRORS,
         description="A run's systems: lists, reasons, search, events, and what is kept of users.",
     )  # fmt: skip
-    _errors(app)
+    _errors(app, error_page)
     _lists(app, service)
     _catalogue(app, service)
     _memory(app, service)
     add_chat(app, service, sessions)
+    add_feedback(app, service, sessions)
     _health(app, service)
     return app
 
@@ -188,8 +197,10 @@ def _health(app: FastAPI, service: Service) -> None:
 
 
 # -- errors -----------------------------------------------------------------------------------
-def _errors(app: FastAPI) -> None:
+def _errors(app: FastAPI, error_page: ErrorPage) -> None:
     def answer(request: Request, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+        if wants_page(request.url.path, request.headers):
+            return HTMLResponse(error_page(status, message), status, headers)
         body = error_body(code, message, request.scope["state"]["request_id"])
         return Response(body, status, headers, media_type="application/json")
 

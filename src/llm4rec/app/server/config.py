@@ -24,6 +24,8 @@ class ServerConfig(Config):
     """Database of events, new items and memory: a file or a URL; None is ``serve/store.sqlite`` in the run directory."""
     system: str | None = None
     """System that answers unless a request names one; None is the best of the run."""
+    compare: tuple[Path, ...] | None = None
+    """Further run directories that the pages compare with this one; None takes the runs that lie beside it."""
     max_body: int = Field(1 << 20, ge=1_024)
     """Longest body of a request, in bytes."""
     timeout: float = Field(10.0, gt=0)

@@ -134,6 +134,15 @@ class ChatRequest(Asked):
     session: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="The conversation to go on with.")
 
 
+class FeedbackRequest(Asked):
+    """What became of an item that was proposed in a conversation."""
+
+    item: Identifier
+    verdict: Literal["accept", "reject"]
+    user: Identifier | None = None
+    session: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="The conversation in which it was proposed.")
+
+
 # -- answers --------------------------------------------------------------------------------
 class Item(BaseModel):
     """An item of a list."""
@@ -232,6 +241,14 @@ class Forgotten(BaseModel):
     """How many facts are gone."""
 
     forgotten: int
+
+
+class FeedbackAnswer(BaseModel):
+    """What was done with it."""
+
+    line: str = Field(description="In words, for people.")
+    event: bool = Field(description="Does it count as an interaction of the user?")
+    fact: str | None = Field(description="Id of the fact that the user's memory keeps of it.")
 
 
 class ErrorDetail(BaseModel):

@@ -21,6 +21,7 @@ from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.storage import open_database
 from llm4rec.app.opening import open_engine
 from llm4rec.app.server.api import create_app
+from llm4rec.app.server.browsers import Browsers
 from llm4rec.app.server.config import ServerConfig
 from llm4rec.app.server.events import EventStore
 from llm4rec.app.server.figures import Figures
@@ -28,6 +29,9 @@ from llm4rec.app.server.guard import Guard
 from llm4rec.app.server.keys import Keys
 from llm4rec.app.server.service import Service
 from llm4rec.app.server.sessions import Sessions
+from llm4rec.app.web.frame import error_page
+from llm4rec.app.web.pages import add_pages
+from llm4rec.app.web.site import Site
 from llm4rec.core import RunError
 from llm4rec.experiment.opened import OpenRun
 
@@ -59,9 +63,12 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         gc.collect()
         gc.freeze()  # what is open stays: no collection has to look at it again
         _log()
+        browsers = Browsers()
+        app = create_app(service, Sessions(database), error_page)
+        add_pages(app, Site(opened, service, config.compare, keys, browsers))
         server = uvicorn.Server(
             uvicorn.Config(
-                Guard(create_app(service, Sessions(database)), config, figures, keys),
+                Guard(app, config, figures, keys, browsers, error_page),
                 http="h11", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
                 limit_concurrency=config.connections, h11_max_incomplete_event_size=_HEAD,
                 timeout_graceful_shutdown=int(config.drain) or 1, timeout_keep_alive=30,
@@ -71,7 +78,7 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
             signal.signal(number, lambda *_: None)
         listener.listen(2_048)  # who connects from now on waits until the server takes it
         host, port = listener.getsockname()[:2]
-        tell(f"serving {run} with {engine.default} on http://{f'[{host}]' if ':' in host else host}:{port}")
+        tell(f"serving {run} with {engine.default} on http://{f'[{host}]' if ':' in host else host}:{port} (pages and API)")
         server.run(sockets=[listener])
         idle = service.close()
     opened.close()

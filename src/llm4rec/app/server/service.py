@@ -179,6 +179,17 @@ class Service:
         """Do a step of a conversation in the thread of the systems, between two batches."""
         return await self._batcher.run(work)
 
+    async def slowly(self, work: Callable[[], T]) -> T:
+        """Do what asks a language model; raises ``Refused`` where that takes too long, or too many ask at once."""
+        try:
+            return await self._models.run(work)
+        except Overloaded:
+            raise Refused(503, "busy", "the language model is busy with others; try again in a while") from None
+        except TimeoutError:
+            raise Refused(
+                504, "slow", "the language model took too long; what it has answered by then is kept, so try again"
+            ) from None
+
     # -- what comes in ----------------------------------------------------------------------
     async def add(self, request: EventsRequest) -> EventsAnswer:
         """Take in events and items; they are on the disk, and count, when this returns.

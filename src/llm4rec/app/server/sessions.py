@@ -22,7 +22,7 @@ _SESSIONS = Table(
     Column("id", String(32), primary_key=True),
     Column("user", String(200)),
     Column("touched", Integer, nullable=False, index=True),  # UTC s
-    Column("body", Text, nullable=False),  # JSON of the candidates and the number of calls
+    Column("body", Text, nullable=False),  # JSON of the candidates, of what was refused, and the number of calls
 )  # fmt: skip
 
 #: Seconds after which a silent conversation is over.
@@ -30,15 +30,18 @@ _LIFE = 24 * 3_600
 
 
 class Sessions:
-    """Conversations by id. What was said is not kept: only the candidates, and how many calls were made."""
+    """Conversations by id. What was said is not kept: only the candidates, what was refused, and how many calls were made."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         _METADATA.create_all(database)
 
     def open(self, id_: str | None, user: str | None, engine: Engine, memory: MemoryStore) -> tuple[str, Session] | None:
-        """Return a conversation, a new one for None; None for one that is not there, or is another user's."""
-        fresh = Session(engine, memory, user)
+        """Return a conversation, a new one for None; None for one that is not there, or is another user's.
+
+        What it refuses is what was turned down in it, and what the user's memory says is disliked of single items.
+        """
+        fresh = Session(engine, memory, user, _disliked(user, engine, memory))
         if id_ is None:
             return secrets.token_hex(16), fresh
         query = select(_SESSIONS.c.user, _SESSIONS.c.body).where(
@@ -49,20 +52,30 @@ class Sessions:
         if row is None or row[0] != user:
             return None
         body = json.loads(row[1])
-        session = Session(engine, memory, user, calls=body["calls"])
+        turned_down = tuple(engine.catalogue.index(i) for i in body.get("refused", ()))
+        refused = tuple(dict.fromkeys((*fresh.refused, *turned_down)))
+        session = Session(engine, memory, user, refused, calls=body["calls"])
         return id_, session if body["items"] is None else session.with_candidates(_candidates(body, engine))
 
     def keep(self, id_: str, session: Session) -> None:
         """Write where a conversation stands, and clear those that are over."""
         held = session.candidates
         ids = None if held is None else session.engine.catalogue.items.decode(held.items)
-        body: dict[str, Any] = {"calls": session.calls, "items": ids}
+        refused = [session.engine.catalogue.items.ids[i] for i in session.refused]
+        body: dict[str, Any] = {"calls": session.calls, "items": ids, "refused": refused}
         if held is not None:
             body |= {"scores": held.scores.tolist(), "sources": held.sources}
         now = int(time.time())
         with self._database.begin() as connection:
             connection.execute(delete(_SESSIONS).where((_SESSIONS.c.id == id_) | (_SESSIONS.c.touched <= now - _LIFE)))
             connection.execute(insert(_SESSIONS).values(id=id_, user=session.user, touched=now, body=json.dumps(body)))
+
+
+def _disliked(user: str | None, engine: Engine, memory: MemoryStore) -> tuple[int, ...]:
+    """Return the items of which a user's memory says that they are disliked."""
+    facts = () if user is None else memory.list(user)
+    ids = [e.item for f in facts if f.detail == "dislikes" and f.attribute is None for e in f.evidence]
+    return tuple(engine.catalogue.index(i) for i in dict.fromkeys(ids) if i is not None and i in engine.catalogue.items)
 
 
 def _candidates(body: dict[str, Any], engine: Engine) -> Candidates:

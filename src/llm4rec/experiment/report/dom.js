@@ -78,21 +78,7 @@ const mean = (s, part, metric) => (s.metrics[part][metric] || {}).mean;
 const best = (systems, part, metric) => systems.reduce((a, b) => (!a || mean(b, part, metric) > mean(a, part, metric) ? b : a), null);
 
 // One colour and one shape for each family, so that neither has to be seen to tell them apart.
-const PALETTE = ["blue", "orange", "violet", "pink", "sky"];
-const SHAPES = ["circle", "square", "triangle", "diamond", "wedge", "hexagon"];
-const FAMILIES = new Map();
-for (const s of SYSTEMS) {
-  if (FAMILIES.has(s.family)) continue;
-  const name = s.family.toLowerCase();
-  const at = FAMILIES.size;
-  let color = null;
-  if (/popul|random|control|baseline/.test(name)) color = "grey";
-  else if (s.llm || /llm|prompt|cascade/.test(name)) color = "red";
-  else if (/text|content|encoder/.test(name)) color = "green";
-  const taken = new Set([...FAMILIES.values()].map((f) => f.color));
-  if (!color || taken.has(color)) color = PALETTE.find((c) => !taken.has(c)) || PALETTE[at % PALETTE.length];
-  FAMILIES.set(s.family, { color, shape: SHAPES[at % SHAPES.length] });
-}
+const FAMILIES = new Map(Object.entries(DATA.families));
 const color = (s) => (s.control ? "var(--c-grey)" : `var(--c-${FAMILIES.get(s.family).color})`);
 
 const OUTLINES = {

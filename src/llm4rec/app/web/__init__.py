@@ -1,0 +1,1 @@
+"""The pages: what a run holds, looked at in a browser, served by the process that answers the API."""

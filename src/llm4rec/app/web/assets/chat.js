@@ -1,0 +1,186 @@
+// A conversation: what is said goes to /v1/chat, and what comes back is drawn while it comes.
+"use strict";
+document.addEventListener("DOMContentLoaded", () => {
+  const { ask, el, problem, headers, lineOf } = Web;
+  const form = document.getElementById("say");
+  const log = document.getElementById("talk");
+  const status = document.getElementById("talk-status");
+  const words = form.elements.message;
+  const who = document.getElementById("talk-user");
+  const agent = document.getElementById("talk-agent");
+  const CARDS = 12;
+  let session = null;
+  let busy = null;
+
+  const text = (value, given = {}) => el("span", { class: "t", dir: "auto", ...given }, value);
+  const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const shorter = (value, most) => (value.length > most ? `${value.slice(0, most)} …` : value);
+
+  // -- one turn -------------------------------------------------------------------------------
+  function opened(message) {
+    document.getElementById("talk-start")?.remove();
+    const steps = el("ol", { class: "steps" });
+    const how = el("details", { class: "how", open: true }, el("summary", {}, "How it got there"), steps);
+    const answer = el("p", { class: "answer", dir: "auto" });
+    const cards = el("ol", { class: "cards", "aria-label": "What is recommended" });
+    const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, how, answer, cards);
+    log.append(el("p", { class: "said" }, el("span", { class: "unseen" }, "You: "), text(message)), turn);
+    turn.scrollIntoView({ block: "end" });
+    return { turn, steps, how, answer, cards, user: who.value.trim(), shown: false };
+  }
+
+  const call = (c) => [el("b", {}, c.tool), " ", el("code", { class: "t" }, Object.entries(c.arguments || {}).map(([k, v]) => `${k}=${shorter(plain(v), 80)}`).join(", "))];
+
+  function found(answer) {
+    if (answer === null || answer === undefined) return null;
+    const listed = Array.isArray(answer.items) ? answer.items : null;
+    if (!listed) return el("details", {}, el("summary", {}, "What it returned"), el("pre", { tabindex: 0 }, shorter(JSON.stringify(answer, null, 2), 4000)));
+    const names = listed.slice(0, 5).map((i) => i.name || i.item);
+    return el("small", { class: "quiet" }, `${answer.found ?? answer.kept ?? listed.length} items`, names.length ? [": ", text(names.join(" · ")), listed.length > 5 ? " …" : ""] : "");
+  }
+
+  function left(dropped, before) {
+    const fresh = dropped.slice(before);
+    if (!fresh.length) return null;
+    const reasons = new Map();
+    for (const d of fresh) reasons.set(d.reason, (reasons.get(d.reason) || 0) + 1);
+    return el("small", { class: "quiet" }, "left: ", [...reasons].map(([reason, n], i) => [i ? "; " : "", `${n} × `, text(reason)]));
+  }
+
+  const HEARD = {
+    plan: (view, data) => {
+      session = data.session || session;
+      const calls = data.calls || [];
+      view.steps.append(el("li", { class: "plan" }, el("span", { class: "kind" }, "plan"), calls.length ? calls.map((c, i) => [i ? " → " : "", el("b", {}, c.tool)]) : "to answer at once"));
+    },
+    tool: (view, data) => {
+      const body = [el("span", { class: "kind" }, "tool"), call(data)];
+      body.push(data.error ? el("small", { class: "down" }, data.error) : found(data.answer));
+      view.last = el("li", { class: data.error ? "failed" : "done" }, body);
+      view.steps.append(view.last);
+    },
+    candidates: (view, data) => {
+      if (!view.last) return;
+      const told = left(data.dropped || [], view.gone || 0);
+      view.gone = (data.dropped || []).length;
+      if (told) view.last.append(told);
+    },
+    token: (view, data) => { view.answer.append(data.text || ""); },
+    done: (view, data) => {
+      session = data.session || session;
+      view.answer.textContent = data.text || view.answer.textContent;
+      view.how.open = false;
+      const facts = ["by", "model", "seconds", "tokens", "usd"].filter((k) => data[k] !== undefined && data[k] !== null).map((k) => `${k} ${plain(data[k])}`);
+      if (facts.length) view.turn.append(el("p", { class: "note" }, facts.join(" · ")));
+      draw(view, data.items || []);
+    },
+    error: (view, data) => { view.answer.append(el("span", { class: "down" }, data.message || "That did not work.")); },
+  };
+
+  // What an agent tells that this page knows nothing of is shown as it is.
+  const other = (view, name, data) => view.steps.append(el("li", {}, el("span", { class: "kind" }, name), el("code", { class: "t" }, shorter(plain(data), 600))));
+
+  // -- cards ------------------------------------------------------------------------------------
+  function draw(view, items) {
+    const shown = items.slice(0, CARDS);
+    const reasons = new Map();
+    for (const [at, item] of shown.entries()) {
+      const why = el("p", { class: "why-line", dir: "auto" });
+      reasons.set(item.item, why);
+      const verdict = el("p", { class: "note", role: "status" });
+      const give = (kind) => el("button", { type: "button", "aria-label": `${kind}: ${item.name}`, onclick: (event) => judge(view, item, kind, verdict, event.currentTarget) }, kind);
+      const sources = (item.sources || []).map((s) => el("span", { class: "chip" }, s.replace(/^\d+ /, "").replace(":", " · ")));
+      view.cards.append(el("li", { class: "card" }, el("div", { class: "card-head" }, el("span", { class: "n" }, at + 1), el("a", { class: "t", dir: "auto", href: `/item?id=${encodeURIComponent(item.item)}` }, item.name)),
+        why, el("div", { class: "sources" }, sources), el("div", { class: "verdict" }, give("Accept"), give("Reject")), verdict));
+    }
+    if (shown.length && view.user) explain(view, shown, reasons);
+  }
+
+  async function explain(view, items, reasons) {
+    try {
+      const answer = await (await ask("POST", "/v1/explain", { user: view.user, items: items.map((i) => i.item) })).json();
+      for (const { item, why, by } of answer.items) {
+        if (why) reasons.get(item).append(why, " ", el("small", { class: "quiet" }, `by ${by}`));
+      }
+    } catch (error) {
+      problem(error.message);
+    }
+  }
+
+  async function judge(view, item, kind, verdict, button) {
+    const card = button.closest(".card");
+    for (const b of card.querySelectorAll(".verdict button")) b.disabled = true;
+    try {
+      const told = await (await ask("POST", "/v1/chat/feedback", { session, user: view.user || null, item: item.item, verdict: kind.toLowerCase() })).json();
+      card.dataset.verdict = kind.toLowerCase();
+      verdict.textContent = told.line;
+      card.tabIndex = -1;
+      card.focus();
+    } catch (error) {
+      for (const b of card.querySelectorAll(".verdict button")) b.disabled = false;
+      problem(error.message);
+    }
+  }
+
+  // -- the stream ---------------------------------------------------------------------------------
+  async function* events(answer) {
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split("\n\n");
+      rest = parts.pop();
+      for (const part of parts) {
+        const name = part.match(/^event: (.*)$/m)?.[1] || "message";
+        const data = part.split("\n").filter((l) => l.startsWith("data: ")).map((l) => l.slice(6)).join("\n");
+        yield [name, data ? JSON.parse(data) : {}];
+      }
+    }
+  }
+
+  async function say(message) {
+    const view = opened(message);
+    const asked = { message, ...(view.user ? { user: view.user } : {}), ...(session ? { session } : {}), ...(agent ? { agent: agent.value } : {}) };
+    busy = new AbortController();
+    form.classList.add("waiting");
+    status.textContent = "Answering …";
+    let ended = false;
+    try {
+      const answer = await fetch("/v1/chat", { method: "POST", headers: headers(), body: JSON.stringify(asked), signal: busy.signal });
+      if (!answer.ok) throw new Error(lineOf(answer.status, await answer.text()));
+      for await (const [name, data] of events(answer)) {
+        ended ||= name === "done" || name === "error";
+        (HEARD[name] || ((v, d) => other(v, name, d)))(view, data);
+      }
+      if (!ended) throw new Error("The answer broke off: the server stopped or took too long.");
+      status.textContent = "Answered.";
+    } catch (error) {
+      const line = error.name === "AbortError" ? "Stopped." : error.message;
+      view.answer.append(el("span", { class: "down" }, line));
+      status.textContent = line;
+    } finally {
+      busy = null;
+      view.turn.removeAttribute("aria-busy");
+      form.classList.remove("waiting");
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (busy) { busy.abort(); return; }
+    const message = words.value.trim();
+    if (!message) return;
+    words.value = "";
+    say(message);
+    words.focus();
+  });
+  words.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
+  });
+  document.getElementById("talk-start")?.addEventListener("click", (event) => {
+    const line = event.target.closest("button[data-say]");
+    if (line) { words.value = line.dataset.say; form.requestSubmit(); }
+  });
+  who.addEventListener("change", () => { session = null; status.textContent = "A new conversation begins with the next message."; });
+});
