@@ -37,8 +37,29 @@ explain = { component = "evidence-explainer", attributes = ["genre"], thing = "f
 """
 
 
-def make_run(folder: Path) -> Path:
-    """Run a small experiment: 40 users walk along 30 items of three genres; one title gives orders."""
+#: A system that asks a language model, whose answers are given: a list now and then cannot be read.
+ASKING = """
+[llm.stub]
+backend = "scripted"
+model = "stub"
+answers = ['{"order": [5, 4, 3, 2, 1]}', '{"order": [2, 1, 3, 4, 5]}', "I would say <b>B</b>.", "No idea."]
+price_in = 1.0
+price_out = 2.0
+[systems.ease-llm]
+retrieve = ["ease"]
+label = "EASE, a stub ranks"
+depth = 5
+rank = [{ component = "llm-ranker", llm = "stub", scoring = "generate", permutations = 1 }]
+"""
+
+
+def make_run(folder: Path, more: str = "") -> Path:
+    """Run a small experiment: 40 users walk along 30 items of three genres; one title gives orders.
+
+    Args:
+        folder: for the data, the specification and the run.
+        more: further tables of the specification.
+    """
     from llm4rec.experiment.run import run
     from llm4rec.experiment.spec import read_spec
 
@@ -48,7 +69,7 @@ def make_run(folder: Path) -> Path:
     titles = [INJECTED.replace('"', '""') if i == 7 else f"{genres[i % 3]} number {i}" for i in range(30)]
     rows = [f'i{i},"{title}",{genres[i % 3]},{1980 + i}\n' for i, title in enumerate(titles)]
     (folder / "items.csv").write_text("item_id,title,genre,year\n" + "".join(rows))
-    (folder / "served.toml").write_text(SPEC)
+    (folder / "served.toml").write_text(SPEC + more)
     run(read_spec(folder / "served.toml"), folder / "run", tell=lambda line: None)
     return folder / "run"
 

@@ -1,8 +1,9 @@
-"""The report of a made run, opened in a real browser."""
+"""The report of a made run, and the pages of a served one, opened in a real browser."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from llm4rec.experiment.report import write_report
-from tests.browser.opened import CHROMIUM, FLAGS, Opened
+from tests.app.served import ASKING, Server, serving
+from tests.app.served import make_run as make_small_run
+from tests.browser.opened import CHROMIUM, FLAGS, Opened, Watched
 from tests.experiment.made_run import make_run
 
 
@@ -32,6 +35,34 @@ def browser() -> Iterator[Any]:
         browser = api.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a small run with a copy of it beside it, and a folder that is no run."""
+    folder = tmp_path_factory.mktemp("website")
+    run = make_small_run(folder, ASKING)
+    shutil.copytree(run, folder / "again")
+    with serving(run, "--store", str(folder / "store.sqlite"), "--set", "llm_timeout=8") as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browser: Any, website: Server) -> Iterator[Any]:
+    """Give a function that opens a page of the website; at the end nothing has complained or left the server."""
+    opened: list[Watched] = []
+
+    def go(path: str, **context: Any) -> Any:
+        one = Watched(browser, **context)
+        opened.append(one)
+        one.page.goto(website.url + path)
+        return one.page
+
+    yield go
+    for one in opened:
+        one.context.close()
+        assert one.complaints == []
+        assert [u for u in one.requests if not u.startswith((website.url + "/", "data:"))] == []
 
 
 @pytest.fixture

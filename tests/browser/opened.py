@@ -17,10 +17,10 @@ FLAGS += ["--disable-component-update", "--disable-dev-shm-usage"]
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; set LLM4REC_CHROMIUM to its path")
 
 
-class Opened:
+class Watched:
     """A page, and what it complained about and asked for."""
 
-    def __init__(self, browser: Any, report: Path, **context: Any) -> None:
+    def __init__(self, browser: Any, **context: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
         self.page = self.context.new_page()
         self.page.set_default_timeout(10_000)
@@ -30,5 +30,12 @@ class Opened:
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
         self.page.on("dialog", lambda d: (self.complaints.append(d.message), d.dismiss()))
         self.page.on("request", lambda r: self.requests.append(r.url))
+
+
+class Opened(Watched):
+    """A report."""
+
+    def __init__(self, browser: Any, report: Path, **context: Any) -> None:
+        super().__init__(browser, **context)
         self.page.goto(report.as_uri())
         self.page.wait_for_selector("#cost svg.plot .label")

@@ -39,7 +39,7 @@ def add_feedback(app: FastAPI, service: Service, sessions: Sessions) -> None:
                 raise Refused(404, "unknown_session", "there is no such conversation of this user")
         event, fact = False, None
         if request.user is not None and request.verdict == "accept":
-            told = EventIn(user=request.user, item=request.item, id=_once(request))
+            told = EventIn.model_validate({"user": request.user, "item": request.item, "id": _once(request)})
             await service.add(EventsRequest(events=[told]))
             event = True
         elif request.user is not None:

@@ -60,12 +60,13 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         service = Service(engine, EventStore(database), MemoryStore(database), config, figures)
         tell(f"warming {engine.default} ...")
         service.warm()
+        browsers = Browsers()
+        site = Site(opened, service, config.compare, keys, browsers)
         gc.collect()
         gc.freeze()  # what is open stays: no collection has to look at it again
         _log()
-        browsers = Browsers()
         app = create_app(service, Sessions(database), error_page)
-        add_pages(app, Site(opened, service, config.compare, keys, browsers))
+        add_pages(app, site)
         server = uvicorn.Server(
             uvicorn.Config(
                 Guard(app, config, figures, keys, browsers, error_page),

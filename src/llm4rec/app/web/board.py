@@ -137,11 +137,6 @@ class Board:
                 self.others[other.name] = other
         self._compare: Callable[..., list[Row]] = functools.lru_cache(64)(compare)
 
-    def warm(self) -> None:
-        """Make the tables that are looked at first, so that nobody waits for their tests."""
-        for part in self.run.parts:
-            self._compare((self.run.path,), metric=self.run.primary, against=None, full=part == "all")
-
     def table(self, ask: Ask) -> dict[str, Any]:
         """Return what the leaderboard shows; raises ``LLM4RecError`` for what is not there, or runs that differ."""
         runs = [self.run, *(self._other(name) for name in ask.runs)]
@@ -156,9 +151,8 @@ class Board:
         reference = next(e for e in entries if e["difference"] is None)
         shown = self._shown(metric, part, ask.every) if len(runs) == 1 else []
         sort = ask.sort or "metric"
-        key = _SORTS.get(sort) or (lambda e: (e["metrics"].get(sort) or {}).get("mean"))
-        known = [e for e in entries if key(e) is not None]
-        known.sort(key=key, reverse=not ask.rising)
+        key: Callable[[dict[str, Any]], Any] = _SORTS.get(sort, lambda e: (e["metrics"].get(sort) or {}).get("mean"))
+        known = sorted((e for e in entries if key(e) is not None), key=key, reverse=not ask.rising)
         entries = known + [e for e in entries if key(e) is None]
         scale = Scale.of(v for e in entries for v in (e["row"].low, e["row"].high))
         return {

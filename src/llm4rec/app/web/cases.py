@@ -220,8 +220,8 @@ class Cases:
     def _lists(self, number: int) -> dict[str, list[Stage]]:
         """Return the stages of every system for a case, from its first seed."""
         rows = scan(self.run.path, "lists").filter(pl.col(CASE) == number).join(self._seeds, on=[SYSTEM, SEED], how="semi")
-        rows = rows.with_row_index("at").sort(RANK, maintain_order=True).group_by(SYSTEM, STAGE)
-        grouped = collect(self.run.path, "lists", rows.agg(ITEM, SCORE, pl.col("at").min()).sort("at"))
+        staged = rows.with_row_index("at").sort(RANK, maintain_order=True).group_by(SYSTEM, STAGE)
+        grouped = collect(self.run.path, "lists", staged.agg(ITEM, SCORE, pl.col("at").min()).sort("at"))
         found: dict[str, dict[str, tuple[Any, ...]]] = {}
         for name, stage, items, scores, _ in grouped.select(SYSTEM, STAGE, ITEM, SCORE, "at").iter_rows():
             found.setdefault(name, {})[stage] = (tuple(items), tuple(scores))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -20,7 +22,7 @@ from llm4rec.app.web.signin import add_sign_in
 from llm4rec.app.web.site import Site
 from llm4rec.app.web.talk import talk
 from llm4rec.app.web.versus import beside
-from llm4rec.core import DataError, LLM4RecError
+from llm4rec.core import DataError, LLM4RecError, RunError
 from llm4rec.core.columns import CASE
 
 #: Characters of anything that a query holds.
@@ -63,6 +65,15 @@ def _number(request: Request, name: str, otherwise: int, low: int, high: int) ->
     return min(high, max(low, int(text[:9])))
 
 
+@contextmanager
+def _asked_for() -> Iterator[None]:
+    """Tell runs that cannot be compared to whoever asked for that: the server itself has nothing wrong with it."""
+    try:
+        yield
+    except RunError as error:
+        raise DataError(error.what, where=error.where, todo=error.todo) from None
+
+
 # -- what was measured ------------------------------------------------------------------------
 def _leaderboard(app: FastAPI, site: Site) -> None:
     @app.get("/", include_in_schema=False)
@@ -73,7 +84,9 @@ def _leaderboard(app: FastAPI, site: Site) -> None:
             given.get("metric"), given.get("part"), given.get("against"), tuple(dict.fromkeys(given.getlist("run")[:20])),
             given.get("sort"), given.get("order") == "rising", given.get("every") == "1",
         )  # fmt: skip
-        return site.page(request, "/", "leaderboard.html.j2", "board.html.j2", **site.board.table(ask))
+        with _asked_for():
+            view = site.board.table(ask)
+        return site.page(request, "/", "leaderboard.html.j2", "board.html.j2", **view)
 
     @app.get("/compare", include_in_schema=False)
     def compare(request: Request) -> HTMLResponse:
@@ -81,7 +94,8 @@ def _leaderboard(app: FastAPI, site: Site) -> None:
         keys = tuple(dict.fromkeys(request.query_params.getlist("system")[:8]))
         if len(keys) < 2:
             raise DataError("choose two systems or more to compare", todo="go back and tick them")
-        view = beside(site.board, keys)
+        with _asked_for():
+            view = beside(site.board, keys)
         return site.page(request, "/", "compare.html.j2", **view)
 
 

@@ -123,7 +123,7 @@ class Playground:
         """Return what a form offers."""
         return {
             "systems": list(self._engine.systems.values()), "rankers": self.rankers, "scorings": get_args(Scoring),
-            "strategies": get_args(Strategy), "default": Recipe(), "columns": COLUMNS, "fields": Recipe.model_fields,
+            "strategies": get_args(Strategy), "default": Recipe.model_validate({}), "columns": COLUMNS,
         }  # fmt: skip
 
     def asks(self, recipe: Recipe) -> bool:
@@ -150,7 +150,8 @@ class Playground:
         ranker = self._ranker(recipe, counted)
         start = time.perf_counter()
         if ranker is not None:
-            config = PipelineConfig(candidates=max(k, recipe.depth), depth=recipe.depth, weight=recipe.weight)
+            rules = {"candidates": max(k, recipe.depth), "depth": recipe.depth, "weight": recipe.weight}
+            config = PipelineConfig.model_validate(rules)
             whole = Pipeline({recipe.retrieve: system}, [ranker], None, config)
             whole.fit(self._opened.dataset, valid=None, rng=np.random.default_rng(0))  # its parts are fitted
             start = time.perf_counter()
