@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llm4rec.agents.engine import Engine, Served
 from llm4rec.agents.simulate.controls import GivenAgent
@@ -250,6 +252,34 @@ def test_the_model_is_told_what_to_say_and_who_it_is(talking: Talking) -> None:
 
 
 # -- figures ----------------------------------------------------------------------------------
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_figures_keep_their_order(engine: Engine, facets: Facets, people: list[Goal], data: st.DataObject) -> None:
+    """Whatever lists an agent shows: more turns and longer lists find no less, and what is taken was shown."""
+    config = TalkConfig(turns=3, shown=3, overlook=data.draw(st.sampled_from([0.0, 0.5])))
+    lists = data.draw(st.lists(st.lists(st.integers(0, 39), max_size=6, unique=True), min_size=3, max_size=3))
+    goal = data.draw(st.sampled_from(people))
+
+    class Drawn(Mute):
+        turn = 0
+
+        def answer(self, session: Session, text: str) -> Turn:
+            self.turn += 1
+            return GivenAgent("drawn", lists[self.turn - 1]).answer(session, text)
+
+    (talk,) = hold([goal], Drawn, RuleSimulator(), lambda g: Session(engine, None, g.user), facets, config, 1)
+    figures = talk_figures(talk, config)
+    by_turn = [figures[f"success@{t}"] for t in (1, 2, 3)]
+    assert by_turn == sorted(by_turn)
+    assert by_turn[-1] == figures["success"]
+    for t in (1, 2, 3):
+        assert figures[f"recall@1/{t}"] <= figures[f"recall@3/{t}"]
+        assert figures[f"success@{t}"] <= figures[f"recall@3/{t}"]
+        if config.overlook == 0:
+            shown = any(goal.targets & set(items[:3]) for items in lists[:t])
+            assert figures[f"success@{t}"] == figures[f"recall@3/{t}"] == float(shown)
+
+
 def test_tastes(engine: Engine, facets: Facets) -> None:
     many = goals(engine, topics().split.test, facets, 8, several=True, seed=1, first=1)
     config = TalkConfig(turns=3, stops=False)
