@@ -54,6 +54,10 @@ kind = "listening"
 kind = "rule"
 [agents.popular]
 kind = "popular"
+[agents.thinking]
+kind = "llm"
+llm = "told"
+strategy = "plan"
 [preferences.lists]
 world = "small"
 a = "ease"
@@ -64,10 +68,19 @@ repeats = 2
 [protocols.search]
 kind = "multi-turn"
 world = "small"
+agents = ["listening", "rule", "popular"]
 users = 16
 turns = 4
 shown = 2
 least = 2
+[protocols.thinking]
+kind = "multi-turn"
+world = "small"
+users = 6
+sample = 3
+turns = 2
+least = 2
+agents = ["rule", "thinking"]
 [protocols.words]
 kind = "multi-turn"
 world = "small"
@@ -80,11 +93,13 @@ kind = "one-turn"
 world = "small"
 users = 20
 shown = 10
+agents = ["listening", "rule", "popular"]
 [protocols.tastes]
 kind = "target-free"
 world = "small"
 users = 10
 turns = 2
+agents = ["listening", "rule", "popular"]
 """
 
 
@@ -136,6 +151,21 @@ def test_tables_and_summary_agree(folder: Path) -> None:
     assert {"turn", "shown", "taken", "leaked"} <= set(found["turns"].columns)
 
 
+def test_agents_that_ask_a_model_talk_to_a_sample(folder: Path) -> None:
+    """A script that calls no tool: every turn falls back on the rules, and that is counted."""
+    thinking = json.loads((folder / "out" / "summary.json").read_text())["thinking"]["agents"]
+    assert (thinking["rule"]["cases"], thinking["thinking"]["cases"]) == (6, 3)
+    assert (thinking["thinking"]["sampled"], thinking["rule"]["sampled"]) == (True, False)
+    assert thinking["rule"]["versus"]["thinking"]["n"] == 3
+    assert thinking["rule"]["sample"]["success"]["n"] == 3
+    assert thinking["thinking"]["costs"]["tokens"] > 0
+    assert thinking["thinking"]["costs"]["agent_failures"] > 0
+    assert thinking["thinking"]["failures"]
+    turns = tables(folder / "out")["turns"].filter(pl.col("agent") == "thinking")
+    assert set(turns["by"]) == {"rule"}
+    assert "(sample)" in (folder / "out" / "table.md").read_text()
+
+
 def test_the_same_users_with_every_agent(folder: Path) -> None:
     first = tables(folder / "out")["turns"].filter((pl.col("protocol") == "search") & (pl.col("turn") == 1))
     said = {agent: rows.sort("seed", "case")["text"].to_list() for (agent,), rows in first.group_by(["agent"])}
@@ -147,7 +177,7 @@ def test_reports(folder: Path) -> None:
     assert "Rules, all that was said" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "| Popularity (control) | 16 |" in text
-    assert text.count("### ") == 5
+    assert text.count("### ") == 6
 
 
 def test_a_judge_that_says_nothing_decides_nothing(folder: Path) -> None:

@@ -186,6 +186,6 @@ def _next(agent: Agent, session: Session, shown: int) -> Turn:
 def _told(agent: Agent, session: Session, calls: tuple[Call, ...], shown: int) -> Turn:
     held = session.candidates
     names = session.engine.catalogue.names
-    items = [] if held is None else held.items[:shown].tolist()
+    items = () if held is None else tuple(held.items[:shown].tolist())
     words = "\n".join(f"{at}. {plain(names[i], _LONGEST_NAME)}" for at, i in enumerate(items, 1))
-    return Turn(calls, calls, session, words or "There is nothing more.", by=agent.name)
+    return Turn(calls, calls, session, words or "There is nothing more.", by=agent.name, shown=items)

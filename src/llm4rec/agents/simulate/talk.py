@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from llm4rec.agents.simulate.facets import Facets
@@ -28,7 +27,6 @@ Outcome = Literal["accepted", "left", "patience", "finished"]
 
 #: What is said in place of words that would give the item away even by rule.
 NEUTRAL = "Something else, please."
-_LISTED = 100  # places of a turn's list in which the wanted item is looked for
 
 
 class TalkConfig(Config):
@@ -77,7 +75,7 @@ class Round:
         speaking: the simulator's own failures, calls and tokens.
         turn: the agent's; None where the user left.
         shown: inside ids that the user looked at.
-        rank: place of the first wanted item in the agent's list, from 1; None if it is not there.
+        rank: place of the first wanted item among them, from 1; None if it is not there.
         taken: wanted items that were taken.
         fresh: was anything shown that was not shown before?
         seconds: that the agent took.
@@ -189,10 +187,8 @@ def _turn(talk: Talk, utterance: Utterance, config: TalkConfig, rng: np.random.G
     clock = time.perf_counter()
     turn = talk.agent.answer(talk.session, f"Show me {config.shown}. {action.text}" if config.counted else action.text)
     seconds = time.perf_counter() - clock
-    held = turn.session.candidates
-    items: NDArray[np.int32] = np.empty(0, np.int32) if held is None else held.items[:_LISTED]
-    shown = tuple(items[: config.shown].tolist())
-    places = [at for at, i in enumerate(items.tolist(), 1) if i in goal.targets]
+    shown = turn.shown[: config.shown]
+    places = [at for at, i in enumerate(shown, 1) if i in goal.targets]
     taken = () if overlooked else tuple(i for i in shown if i in goal.targets and i not in talk.found)
     fresh = bool(set(shown) - talk._seen)
     talk._seen |= set(shown)

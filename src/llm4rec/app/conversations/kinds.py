@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm4rec.agents.engine import Engine
+from llm4rec.agents.loop.agent import LLMAgent
+from llm4rec.agents.loop.config import LoopConfig
 from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.simulate.controls import DeafAgent, EchoAgent, HistoryAgent, ListeningAgent, PopularAgent
 from llm4rec.agents.toolbox import Toolbox
@@ -84,9 +86,23 @@ def _logged(config: Any, around: Surroundings) -> Callable[[], Agent]:
     raise AssertionError("a logged answer belongs to a moment, and is given there")
 
 
+class LoopAgentConfig(LoopConfig):
+    """An agent with a language model; the items that it shows are those of the protocol."""
+
+    llm: str
+    """Table ``[llm.NAME]`` of the model."""
+
+
+def _loop(config: LoopAgentConfig, around: Surroundings) -> Callable[[], Agent]:
+    given = config.model_dump(exclude={"llm"}) | {"shown": around.shown}
+    one = LLMAgent(around.models(config.llm), LoopConfig.model_validate(given), tools=around.tools)
+    return lambda: one
+
+
 KINDS: Mapping[str, Kind] = {
     "rule": Kind("Rules", NoParameters, _rule),
     "listening": Kind("Rules, all that was said", NoParameters, _listening, _SIMULATED),
+    "llm": Kind("LLM", LoopAgentConfig, _loop),
     "deaf": Kind("No feedback: rules, first request alone", NoParameters, _deaf, ("multi-turn", "target-free"), True),
     "history": Kind(
         "History alone", OneSystem, lambda config, around: lambda: HistoryAgent(around.shown, config.system), control=True
