@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,14 @@ Store = Annotated[
 ]
 Compare = Annotated[
     list[Path] | None, typer.Option(help="A further run for the leaderboard; may be repeated. By default those beside the run.")
+]
+Agent = Annotated[
+    Literal["rule", "plan", "react"],
+    typer.Option(help="Who answers: by rules, or with a language model (plan first, or react: step by step)."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Language model of the agent: an [llm.NAME] of the run, an asset's name, or a TOML file with one."),
 ]
 System = Annotated[str | None, typer.Option(help="System that answers by default; else the best of the run.")]
 
@@ -25,6 +33,8 @@ def serve(
     store: Store = None,
     system: System = None,
     compare: Compare = None,
+    agent: Agent = "rule",
+    llm: Model = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other parameter of the server: --set timeout=5.")
     ] = None,
@@ -34,6 +44,7 @@ def serve(
 
     further = None if compare is None else tuple(compare)
     given = {"host": host, "port": port, "keys": keys, "store": store, "system": system, "compare": further}
+    given |= {"agent": agent, "llm": llm}
     start(run, {k: v for k, v in given.items() if v is not None}, settings or [])
 
 
@@ -79,11 +90,15 @@ def chat(
     user: Annotated[str | None, typer.Option(help="Who talks: a user of the data set, or a new one.")] = None,
     system: System = None,
     store: Store = None,
+    agent: Agent = "rule",
+    llm: Model = None,
+    calls: Annotated[Path | None, typer.Option(help="File that keeps what the language model is asked and answers.")] = None,
+    replay: Annotated[bool, typer.Option("--replay", help="Answer from the file of calls alone; a miss is an error.")] = False,
 ) -> None:
-    """Talk to a run: a rule agent, without a language model, answers through the run's systems."""
+    """Talk to a run: an agent answers through the run's systems, by rules or with a language model."""
     from llm4rec.app.chat import talk
 
-    talk(run, user, system, store)
+    talk(run, user, system, store, agent, llm, calls, replay)
 
 
 def converse(

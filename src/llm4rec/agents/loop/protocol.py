@@ -142,10 +142,10 @@ def _call(call: ToolCall) -> Call:
         arguments = None
     if not isinstance(arguments, dict):
         return Call(call.name, {}, error="its arguments are no JSON object")
-    return Call(call.name, arguments)
+    return Call(call.name, dict(sorted(arguments.items())))
 
 
 def read_json(value: Any) -> tuple[str, tuple[Call, ...]]:
-    """Return thought and calls of a value that satisfies :func:`call_schema`."""
+    """Return thought and calls of a value that satisfies :func:`call_schema`; arguments by name, as the store has them."""
     entries = value.get("calls", [value])
-    return value.get("thought", ""), tuple(Call(entry["tool"], entry["arguments"]) for entry in entries)
+    return value.get("thought", ""), tuple(Call(e["tool"], dict(sorted(e["arguments"].items()))) for e in entries)

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from llm4rec import __version__
 from llm4rec.agents.catalogue import Operator
 from llm4rec.app.server.batching import Overloaded
-from llm4rec.app.server.conversation import add_chat
+from llm4rec.app.server.conversation import Chatting, add_chat
 from llm4rec.app.server.feedback import add_feedback
 from llm4rec.app.server.guard import ErrorPage, Refused, error_body, wants_page
 from llm4rec.app.server.schemas import (
@@ -48,13 +48,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorAnswer}, "5XX"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def create_app(service: Service, sessions: Sessions, error_page: ErrorPage) -> FastAPI:
+def create_app(service: Service, sessions: Sessions, error_page: ErrorPage, chatting: Chatting | None = None) -> FastAPI:
     """Return the application; what stands before it is :class:`llm4rec.app.server.guard.Guard`.
 
     Args:
         service: what answers.
         sessions: the conversations.
         error_page: writes errors for browsers.
+        chatting: who answers in conversations; by default the rule agent alone.
     """
     app = FastAPI(
         title="LLM4Rec", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, responses=_ERRORS,
@@ -64,7 +65,7 @@ def create_app(service: Service, sessions: Sessions, error_page: ErrorPage) -> F
     _lists(app, service)
     _catalogue(app, service)
     _memory(app, service)
-    add_chat(app, service, sessions)
+    add_chat(app, service, sessions, chatting or Chatting())
     add_feedback(app, service, sessions)
     _health(app, service)
     return app

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from llm4rec.agents.turn import AgentName
 from llm4rec.core import Config
 
 
@@ -26,6 +27,17 @@ class ServerConfig(Config):
     """System that answers unless a request names one; None is the best of the run."""
     compare: tuple[Path, ...] | None = None
     """Further run directories that the pages compare with this one; None takes the runs that lie beside it."""
+    agent: AgentName = "rule"
+    """Agent that answers in ``/v1/chat`` unless a request names one; ``plan`` and ``react`` ask a language model."""
+    llm: str | None = None
+    """Language model of the agents: an ``[llm.NAME]`` table of the run, an asset's name, or a TOML file with a table; None
+    leaves the rule agent alone."""
+    calls: Path | None = None
+    """File that keeps what the agents ask and are answered, words of users included; None keeps none."""
+    chat_timeout: float = Field(30.0, gt=0)
+    """Seconds for a turn of an agent that asks a language model; beyond, the rule agent answers, and it is marked."""
+    chat_workers: int = Field(8, ge=1)
+    """Turns of such agents at once; further ones are answered by the rule agent, marked."""
     max_body: int = Field(1 << 20, ge=1_024)
     """Longest body of a request, in bytes."""
     timeout: float = Field(10.0, gt=0)
@@ -46,6 +58,12 @@ class ServerConfig(Config):
     """Seconds that requests under way have to end after a signal to stop."""
     log_paths: bool = False
     """Write the paths of requests, with the ids in them, to the log; by default only their routes."""
+
+    @model_validator(mode="after")
+    def _thinks_with_something(self) -> Self:
+        if self.agent != "rule" and self.llm is None:
+            raise ValueError(f"the agent {self.agent!r} asks a language model: name one in llm")
+        return self
 
     @model_validator(mode="after")
     def _open_only_at_home(self) -> Self:

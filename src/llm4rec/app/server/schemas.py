@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm4rec.agents.catalogue import Operator
+from llm4rec.agents.turn import AgentName
 
 _ID = r"^[^\x00-\x1f\x7f-\x9f]+$"  # no control characters
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ID)]
@@ -132,6 +133,7 @@ class ChatRequest(Asked):
     message: Annotated[str, Field(min_length=1, max_length=2_000)]
     user: Identifier | None = None
     session: str | None = Field(None, pattern="^[0-9a-f]{32}$", description="The conversation to go on with.")
+    agent: AgentName | None = Field(None, description="Who answers; null for the server's default.")
 
 
 class FeedbackRequest(Asked):

@@ -19,16 +19,19 @@ from sqlalchemy import Engine as Database
 
 from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.storage import open_database
+from llm4rec.app.agents import open_agents
 from llm4rec.app.opening import open_engine
 from llm4rec.app.server.api import create_app
 from llm4rec.app.server.browsers import Browsers
 from llm4rec.app.server.config import ServerConfig
+from llm4rec.app.server.conversation import Chatting
 from llm4rec.app.server.events import EventStore
 from llm4rec.app.server.figures import Figures
 from llm4rec.app.server.guard import Guard
 from llm4rec.app.server.keys import Keys
 from llm4rec.app.server.service import Service
 from llm4rec.app.server.sessions import Sessions
+from llm4rec.app.server.thinking import Thinking
 from llm4rec.app.web.frame import error_page
 from llm4rec.app.web.pages import add_pages
 from llm4rec.app.web.site import Site
@@ -58,6 +61,8 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
     with alone(database), _listening(config) as listener:
         figures = Figures()
         service = Service(engine, EventStore(database), MemoryStore(database), config, figures)
+        thinking = Thinking(config.chat_workers, config.chat_timeout)
+        chatting = Chatting(open_agents(opened.spec.llm, config.llm, config.calls), config.agent, thinking)
         tell(f"warming {engine.default} ...")
         service.warm()
         browsers = Browsers()
@@ -65,7 +70,7 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         gc.collect()
         gc.freeze()  # what is open stays: no collection has to look at it again
         _log()
-        app = create_app(service, Sessions(database), error_page)
+        app = create_app(service, Sessions(database), error_page, chatting)
         add_pages(app, site)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -81,7 +86,8 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         host, port = listener.getsockname()[:2]
         tell(f"serving {run} with {engine.default} on http://{f'[{host}]' if ':' in host else host}:{port} (pages and API)")
         server.run(sockets=[listener])
-        idle = service.close()
+        thinking.close()
+        idle = service.close() and thinking.idle
     opened.close()
     database.dispose()
     tell("stopped")

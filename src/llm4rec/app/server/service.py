@@ -65,6 +65,7 @@ class Service:
 
     def __init__(self, engine: Engine, store: EventStore, memory: MemoryStore, config: ServerConfig, figures: Figures) -> None:
         self.engine, self.store, self.memory, self.figures = engine, store, memory, figures
+        self.agents: tuple[str, ...] = ("rule",)  # those that answer in conversations, the default first
         self._batcher: Batcher[Asker, tuple[Found, int]] = Batcher(
             self._prepare, most=config.batch, waiting=config.waiting, measure=figures.batches.observe
         )

@@ -12,6 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, i
 from sqlalchemy import Engine as Database
 
 from llm4rec.agents.bus import Candidates
+from llm4rec.agents.dialogue import Dialogue
 from llm4rec.agents.engine import Engine
 from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.tools import Session
@@ -30,7 +31,10 @@ _LIFE = 24 * 3_600
 
 
 class Sessions:
-    """Conversations by id. What was said is not kept: only the candidates, what was refused, and how many calls were made."""
+    """Conversations by id: the candidates, what was refused, and how many calls were made.
+
+    What was said is kept for agents that read it, which are those with a language model. The rule agent reads no more than the request, so of a conversation with it no words are kept.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,7 +58,8 @@ class Sessions:
         body = json.loads(row[1])
         turned_down = tuple(engine.catalogue.index(i) for i in body.get("refused", ()))
         refused = tuple(dict.fromkeys((*fresh.refused, *turned_down)))
-        session = Session(engine, memory, user, refused, calls=body["calls"])
+        dialogue = Dialogue.from_dict(body["dialogue"]) if "dialogue" in body else Dialogue()
+        session = Session(engine, memory, user, refused, calls=body["calls"], dialogue=dialogue)
         return id_, session if body["items"] is None else session.with_candidates(_candidates(body, engine))
 
     def keep(self, id_: str, session: Session) -> None:
@@ -65,6 +70,8 @@ class Sessions:
         body: dict[str, Any] = {"calls": session.calls, "items": ids, "refused": refused}
         if held is not None:
             body |= {"scores": held.scores.tolist(), "sources": held.sources}
+        if session.dialogue != Dialogue():
+            body["dialogue"] = session.dialogue.as_dict()
         now = int(time.time())
         with self._database.begin() as connection:
             connection.execute(delete(_SESSIONS).where((_SESSIONS.c.id == id_) | (_SESSIONS.c.touched <= now - _LIFE)))

@@ -218,7 +218,9 @@ def _chat(app: FastAPI, site: Site) -> None:
     @app.get("/chat", include_in_schema=False)
     def chat(request: Request) -> HTMLResponse:
         """Talk to the run."""
-        return site.page(request, "/chat", "chat.html.j2", **talk(site.engine, _text(request, "user")[:200]))
+        return site.page(
+            request, "/chat", "chat.html.j2", **talk(site.engine, _text(request, "user")[:200], site.service.agents)
+        )
 
 
 def _playground(app: FastAPI, site: Site) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from llm4rec.agents.engine import Engine
-from llm4rec.app.server.schemas import ChatRequest
 
 #: Users that are offered by name, and characters of a title in an example.
 _USERS, _TITLE = 30, 60
 
 
-def agents() -> tuple[str, ...]:
-    """Return the agents that ``/v1/chat`` offers by name; none where there is one alone."""
-    field = ChatRequest.model_json_schema()["properties"].get("agent", {})
-    kinds = [field, *field.get("anyOf", ())]
-    return tuple(name for kind in kinds for name in kind.get("enum", ()))
-
-
-def talk(engine: Engine, user: str) -> dict[str, Any]:
-    """Return what the page shows."""
-    return {"user": user, "users": engine.dataset.users.ids[:_USERS], "agents": agents(), "examples": _examples(engine)}
+def talk(engine: Engine, user: str, agents: Sequence[str]) -> dict[str, Any]:
+    """Return what the page shows; agents are offered where there are several."""
+    offered = agents if len(agents) > 1 else ()
+    return {"user": user, "users": engine.dataset.users.ids[:_USERS], "agents": offered, "examples": _examples(engine)}
 
 
 def _examples(engine: Engine) -> list[str]:
