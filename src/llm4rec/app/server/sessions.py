@@ -33,7 +33,8 @@ _LIFE = 24 * 3_600
 class Sessions:
     """Conversations by id: the candidates, what was refused, and how many calls were made.
 
-    What was said is kept for agents that read it, which are those with a language model. The rule agent reads no more than the request, so of a conversation with it no words are kept.
+    What was said is kept for agents that read it, which are those with a language model. The rule agent reads no
+    more than the request, so of a conversation with it no words are kept.
     """
 
     def __init__(self, database: Database) -> None:
