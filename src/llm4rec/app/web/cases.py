@@ -103,7 +103,8 @@ class Cases:
     @cached_property
     def ranks(self) -> dict[str, NDArray[np.int32]]:
         """For each system int32[n], the best rank of the truth in each case's list; 0 not in it, -1 not asked."""
-        last = [(s["name"], s["stages"][-1]["stage"]) for s in self.run.systems if s["stages"]]
+        told = {s["name"]: s["stages"][-1]["stage"] for s in self.run.systems if s["stages"]}
+        last = [(name, told.get(name, stage)) for name, stage in self._last_stages()]
         final = pl.LazyFrame(last, schema={SYSTEM: pl.String, STAGE: pl.String}, orient="row")
         truth = self.table.select(CASE, pl.col(TRUTH).alias(ITEM)).explode(ITEM).lazy()
         lists = scan(self.run.path, "lists").join(final, on=[SYSTEM, STAGE], how="semi")
@@ -123,6 +124,12 @@ class Cases:
             row[np.searchsorted(numbers, mine[CASE].to_numpy())] = mine[RANK].to_numpy()
             out[name] = row
         return out
+
+    def _last_stages(self) -> list[tuple[str, str]]:
+        """Return (system, stage) for the stage of each system that the table of lists tells last."""
+        at = scan(self.run.path, "lists").with_row_index("at").group_by(SYSTEM, STAGE).agg(pl.col("at").min())
+        order = collect(self.run.path, "lists", at.sort("at").select(SYSTEM, STAGE))
+        return list(dict(order.iter_rows()).items())
 
     @cached_property
     def slices(self) -> list[str]:
