@@ -54,9 +54,11 @@ def test_nobody_sees_a_page_without_a_key(keyed: tuple[Server, dict[str, str]]) 
             assert client.get(path).status_code == 401
             assert client.get(path, headers={**HTML, "HX-Request": "true"}).status_code == 401
         assert client.post("/playground", json={"user": "u1", "retrieve_1": "ease"}).status_code == 401
-        page = client.get("/sign-in?next=//evil.example/", headers=HTML)
-        assert page.status_code == 200
-        assert 'data-next="/"' in page.text
+        for evil in ("//evil.example/", "/%09/evil.example", "/%5Cevil.example", "https://evil.example", "javascript:alert(1)"):
+            page = client.get(f"/sign-in?next={evil}", headers=HTML)
+            assert page.status_code == 200
+            assert 'data-next="/"' in page.text, evil
+        assert 'data-next="/case?n=3"' in client.get("/sign-in?next=/case%3Fn%3D3", headers=HTML).text
         assert client.get("/assets/web.css").status_code == 200
         refused = client.post("/sign-in", json={"key": "l4r_wrong"})
         assert refused.status_code == 401

@@ -48,4 +48,5 @@ def _at_home(request: Request) -> bool:
 
 def _own(path: str) -> str:
     """Return a path of this server; its front page for anything that leads elsewhere."""
-    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path else "/"
+    leads_here = path.startswith("/") and not path.startswith("//") and "\\" not in path
+    return path if leads_here and path.isprintable() else "/"  # browsers leave out tabs and line breaks

@@ -65,17 +65,31 @@ document.addEventListener("DOMContentLoaded", () => {
       view.gone = (data.dropped || []).length;
       if (told) view.last.append(told);
     },
+    degraded: (view, data) => view.steps.append(el("li", { class: "failed" }, el("span", { class: "kind" }, "stand-in"), `The ${data.agent} agent answers in its place: ${data.reason}.`)),
     token: (view, data) => { view.answer.append(data.text || ""); },
     done: (view, data) => {
       session = data.session || session;
       view.answer.textContent = data.text || view.answer.textContent;
       view.how.open = false;
-      const facts = ["by", "model", "seconds", "tokens", "usd"].filter((k) => data[k] !== undefined && data[k] !== null).map((k) => `${k} ${plain(data[k])}`);
-      if (facts.length) view.turn.append(el("p", { class: "note" }, facts.join(" · ")));
-      draw(view, data.items || []);
+      const took = facts(data);
+      if (took) view.turn.append(el("p", { class: "note took" }, took));
+      const shown = Array.isArray(data.shown) ? new Set(data.shown) : null;
+      draw(view, (data.items || []).filter((i) => !shown || shown.has(i.item)));
     },
     error: (view, data) => { view.answer.append(el("span", { class: "down" }, data.message || "That did not work.")); },
   };
+
+  // Who answered, how the turn ended, and what it took.
+  function facts(data) {
+    const { agent: by, ended, cost } = data;
+    const parts = [by && `answered by the ${by} agent`, ended && ended !== "answered" && `ended at its bound of ${ended}`];
+    if (cost && cost.questions) {
+      parts.push(`${cost.questions} question${cost.questions > 1 ? "s" : ""} to the model`, `${cost.tokens_in} tokens in, ${cost.tokens_out} out`);
+      parts.push(cost.usd === null || cost.usd === undefined ? "money unknown" : `$${cost.usd.toFixed(4)}`);
+    }
+    if ((data.failures || []).length) parts.push(`failures: ${data.failures.join(", ")}`);
+    return parts.filter(Boolean).join(" · ");
+  }
 
   // What an agent tells that this page knows nothing of is shown as it is.
   const other = (view, name, data) => view.steps.append(el("li", {}, el("span", { class: "kind" }, name), el("code", { class: "t" }, shorter(plain(data), 600))));
