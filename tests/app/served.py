@@ -77,8 +77,8 @@ def make_run(folder: Path, more: str = "") -> Path:
 class Server:
     """A running server."""
 
-    def __init__(self, run: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "llm4rec.app.cli", "serve", str(run), "--port", "0", *options]
+    def __init__(self, run: Path, *options: str, by: str = "serve") -> None:
+        command = [sys.executable, "-m", "llm4rec.app.cli", by, str(run), "--port", "0", *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.said: list[str] = []
@@ -117,9 +117,9 @@ class Server:
 
 
 @contextmanager
-def serving(run: Path, *options: str) -> Iterator[Server]:
-    """Serve a run while the block runs."""
-    server = Server(run, *options)
+def serving(run: Path, *options: str, by: str = "serve") -> Iterator[Server]:
+    """Serve a run while the block runs, by one of the commands that do."""
+    server = Server(run, *options, by=by)
     try:
         yield server
     finally:

@@ -18,9 +18,14 @@ HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("pages"))
+
+
+@pytest.fixture(scope="module")
+def keyed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
     folder = tmp_path_factory.mktemp("keyed")
-    run, file = make_run(folder), folder / "keys.toml"
+    file = folder / "keys.toml"
     keys = {name: new_key(file, name, scopes) for name, scopes in
             (("all", ["read", "write", "memory"]), ("reader", ["read"]), ("rememberer", ["memory"]))}  # fmt: skip
     with serving(run, "--keys", str(file), "--store", str(folder / "store.sqlite")) as server:
@@ -121,15 +126,14 @@ def test_sessions_are_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch
 
 # -- without keys -----------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def open_server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("open")
-    run = make_run(folder)
     twin = folder / "twin"
     twin.mkdir()
     for name in ("spec.toml", "summary.json", "environment.json", "results.parquet"):
         text = (run / name).read_bytes()
         twin.joinpath(name).write_bytes(text.replace(b"full ranking", b"another one") if name.startswith("env") else text)
-    with serving(run, "--store", str(folder / "store.sqlite"), "--compare", str(twin), "--compare", str(folder)) as server:
+    with serving(run, "--compare", str(twin), "--compare", str(folder), by="demo") as server:
         yield server
 
 

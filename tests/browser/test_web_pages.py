@@ -113,7 +113,7 @@ def test_chosen_systems_stand_side_by_side_and_lead_to_cases(visit: Any) -> None
     better, alike, worse = (int(t) for t in row.locator("td").all_inner_texts()[:3])
     assert better + alike + worse == 40
     row.get_by_role("link", name="misses that the first hits").click()
-    status = page.locator("#found [role=status]").inner_text()
+    status = page.locator("#found [data-said]").inner_text()
     assert "hit by EASE, missed by Popular within 5" in status
     assert 0 < int(status.split()[0]) <= worse
     ranks = page.locator("#found tbody tr").first.locator("td").all_inner_texts()[-2:]
@@ -152,7 +152,8 @@ def test_a_case_shows_stages_prompt_raw_answer_and_why_items_left(visit: Any) ->
 def test_cases_are_found_by_words_and_at_random(visit: Any) -> None:
     page = visit("/cases")
     page.get_by_label("User, title or number").fill("u17")
-    page.locator("#found [role=status]", has_text="1 case of 40").wait_for()
+    page.locator("#found [data-said]", has_text="1 case of 40").wait_for()
+    page.locator("#said", has_text="1 case of 40").wait_for()  # what a screen reader is told
     assert "q=u17" in page.url
     page.get_by_role("button", name="One at random").click()
     page.get_by_role("heading", name="Case ").first.wait_for()
@@ -165,16 +166,16 @@ def test_cases_are_found_by_words_and_at_random(visit: Any) -> None:
 def test_the_catalogue_is_searched_and_filtered(visit: Any) -> None:
     page = visit("/catalogue")
     page.get_by_label("Words").fill("horror number 21")
-    page.locator("#shelf [role=status]", has_text="best match first").wait_for()
+    page.locator("#shelf [data-said]", has_text="best match first").wait_for()
     assert page.locator(".card a").first.inner_text() == "Horror number 21"
     assert page.evaluate("document.activeElement.id") == "shelf-words"
     page.get_by_label("Words").fill("")
-    page.locator("#shelf [role=status]", has_text="most touched first").wait_for()
+    page.locator("#shelf [data-said]", has_text="most touched first").wait_for()
     page.get_by_role("combobox", name="Attribute").select_option("year")
     page.get_by_role("combobox", name="Has to be").select_option("at least")
     page.get_by_role("combobox", name="Value").fill("2005")
     page.keyboard.press("Enter")
-    page.locator("#shelf [role=status]", has_text="5 items of 30").wait_for()
+    page.locator("#shelf [data-said]", has_text="5 items of 30").wait_for()
     page.locator(".card a").first.click()
     assert page.locator("#similar .card").count() == 12
     before = page.locator("#similar .card a").all_inner_texts()

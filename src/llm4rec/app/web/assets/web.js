@@ -108,6 +108,11 @@ const Web = (() => {
     document.body.addEventListener("htmx:responseError", ({ detail }) => problem(lineOf(detail.xhr.status, detail.xhr.responseText)));
     document.body.addEventListener("htmx:sendError", () => problem("The server cannot be reached."));
     document.body.addEventListener("htmx:timeout", () => problem("The server took too long."));
+    // What a reader is told of a part that has changed: a region that is swapped itself would not be read out.
+    document.body.addEventListener("htmx:afterSettle", ({ detail }) => {
+      const line = detail.target?.querySelector?.("[data-said]");
+      if (line) document.getElementById("said").textContent = line.textContent;
+    });
     // <button data-then="EVENT">: once what it asked for is done, EVENT tells others to load anew.
     document.body.addEventListener("htmx:afterRequest", ({ detail }) => {
       const then = detail.successful && detail.elt.closest?.("[data-then]")?.dataset.then;
