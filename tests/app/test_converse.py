@@ -163,7 +163,9 @@ def test_agents_that_ask_a_model_talk_to_a_sample(folder: Path) -> None:
     assert thinking["thinking"]["failures"]
     turns = tables(folder / "out")["turns"].filter(pl.col("agent") == "thinking")
     assert set(turns["by"]) == {"rule"}
-    assert "(sample)" in (folder / "out" / "table.md").read_text()
+    text = (folder / "out" / "table.md").read_text()
+    assert "LLM (sample)" in text
+    assert "success on the sample of 3" in text
 
 
 def test_the_same_users_with_every_agent(folder: Path) -> None:

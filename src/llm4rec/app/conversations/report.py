@@ -49,7 +49,17 @@ def table(protocol: Mapping[str, Any]) -> list[list[str]]:
     best = max((a for a in rows if not rows[a]["sampled"]), key=lambda a: rows[a]["metrics"][primary]["mean"] or 0.0)
     names = columns(protocol)
     asks = any(r["uses_llm"] for r in rows.values())
-    head = ["agent", "n", primary, "95 % interval", *names, f"against {rows[best]['label']}", "p (Holm)"]
+    on = next((r["cases"] for r in rows.values() if r["sampled"]), 0)
+    head = [
+        "agent",
+        "n",
+        primary,
+        "95 % interval",
+        *([f"{primary} on the sample of {on}"] if several else []),
+        *names,
+        f"against {rows[best]['label']}",
+        "p (Holm)",
+    ]
     head += ["tool errors", "ms a turn", *(["tokens", "US$"] if asks else [])]
     out = [head]
     for agent in sorted(rows, key=lambda a: -(rows[a]["metrics"][primary]["mean"] or 0.0)):
@@ -58,6 +68,7 @@ def table(protocol: Mapping[str, Any]) -> list[list[str]]:
         mean, test, costs = figures[primary], row["versus"].get(best), row["costs"]
         label = row["label"] + (" (control)" if row["control"] else "") + (" (sample)" if several and row["sampled"] else "")
         told = [label, str(mean["n"]), _decimal(mean["mean"]), f"{_decimal(mean['low'])} to {_decimal(mean['high'])}"]
+        told += [_decimal((row["sample"] or figures)[primary]["mean"])] if several else []
         told += [_decimal(figures[m]["mean"]) if m in figures else "" for m in names]
         told += ["", ""] if test is None else [signed(test["difference"], "{:+.3f}").replace("0.", "."), _p(test["p_holm"])]
         told += [f"{costs['tool_errors']:.2f}", f"{1000 * costs['seconds'] / max(1e-9, costs['requests']):.0f}"]
