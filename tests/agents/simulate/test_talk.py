@@ -212,7 +212,11 @@ def test_noise_is_marked_and_said() -> None:
 
 def test_leaks_are_replaced_and_counted(talking: Talking, engine: Engine, people: list[Goal]) -> None:
     """A model that knows titles by heart lets them slip: none is sent."""
-    blabber = LLMSimulator(ScriptedModel(lambda request: "I want " + ", ".join(engine.catalogue.names)))
+
+    def said(request: ChatRequest) -> str:
+        return request.messages[-1].content.rpartition("Say this: ")[2]
+
+    blabber = LLMSimulator(ScriptedModel(lambda r: f"I want {said(r)} " + ", ".join(engine.catalogue.names)))
     talks = talking("popular", blabber, turns=2)
     leaked = [(talk, r) for talk in talks for r in talk.rounds if r.leaked]
     assert len(leaked) > len(talks) / 2
@@ -242,14 +246,33 @@ def test_the_model_is_told_what_to_say_and_who_it_is(talking: Talking) -> None:
     asked: list[str] = []
 
     def answer(request: ChatRequest) -> str:
-        asked.append(request.messages[-1].content)
+        asked.append("\n".join(message.content for message in request.messages))
         return '"Whatever you say."'
 
     talks = talking("popular", LLMSimulator(ScriptedModel(answer)), turns=2)
-    assert "ask for a recommendation; you want: " in asked[0]
+    assert "Say this: ask for a recommendation; you want: " in asked[0]
     assert "You chose lately: " in asked[0]
-    assert talks[0].rounds[0].action.text == "Whatever you say."
-    assert talks[0].rounds[0].speaking.failures == ("omitted",)  # type: ignore[union-attr]
+    said = talks[0].rounds[0]
+    assert said.speaking.failures == ("omitted",)  # type: ignore[union-attr]
+    assert said.action == RuleSimulator().act(Scene(talks[0].goal.wish, seed=(1, talks[0].goal.case, 0)))
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ("A space film, please.", None), ("Anything.", "omitted"), ("Space, or music.", "added"),
+        ("1. Space 2. More", "role"), ("I love spaceships", "omitted"), ("User: \"Space!\"", None),
+    ],
+)  # fmt: skip
+def test_words_have_to_say_what_the_record_says(said: str, failure: str | None) -> None:
+    known = [Facet("genres", value) for value in ("space", "music", "cooking")]
+    simulator = LLMSimulator(ScriptedModel([said]), known=known)
+    (utterance,) = simulator.speak([Scene(Wish((known[0],)), seed=(1,))])
+    assert utterance.failures == (() if failure is None else (failure,))
+    rule = RuleSimulator().act(Scene(Wish((known[0],)), seed=(1,)))
+    assert utterance.instead == (rule.text if failure is None else None)
+    assert (utterance.action == rule) == (failure is not None)
+    assert utterance.action.conveys == rule.conveys
 
 
 # -- figures ----------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class _Host:
                 if moments:
                     talks = self._answered([moments[at] for at in chunk], held, agent, protocol, bench)
                 else:
-                    make, users = self._agent(agent, protocol, bench), self._simulator(protocol)
+                    make, users = self._agent(agent, protocol, bench), self._simulator(protocol, bench)
                     facets = bench.facets(protocol.least)
                     talks = hold(held, make, users, lambda g: Session(bench.engine, None, g.user), facets, protocol.talk, seed)
                 figures = self._figures(talks, [moments[at] for at in chunk] if moments else [], protocol, bench)
@@ -140,10 +140,10 @@ class _Host:
         around = Surroundings(bench.engine, bench.tools, protocol.shown, self.resources.llm)
         return KINDS[table.kind].make(table.config, around)
 
-    def _simulator(self, protocol: Protocol) -> Simulator:
+    def _simulator(self, protocol: Protocol, bench: Bench) -> Simulator:
         table = self.spec.simulator(protocol)
         if table.llm is not None and isinstance(table.config, LLMSimulatorConfig):
-            return LLMSimulator(self.resources.llm(table.llm), table.config)
+            return LLMSimulator(self.resources.llm(table.llm), table.config, bench.facets(protocol.least).all)
         return RuleSimulator(table.config)
 
     def _answered(
