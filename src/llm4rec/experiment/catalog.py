@@ -37,6 +37,8 @@ from llm4rec.models.text import TextRetriever
 from llm4rec.models.text_ease import TextEASE
 from llm4rec.models.two_tower import TwoTower
 from llm4rec.peers import Peer
+from llm4rec.pipeline.advisor import Advisor
+from llm4rec.pipeline.bandit import Bandit
 from llm4rec.prompted.explain.explainer import LLMExplainer
 from llm4rec.prompted.explain.templated import EvidenceExplainer
 from llm4rec.prompted.memory.expand import ExpandedText
@@ -86,6 +88,8 @@ CATALOG: dict[str, Entry] = {
     "semantic-decoder": Entry(SemanticDecoder, "Semantic decoder", "generative"),
     "tiger": Entry(TIGER, "TIGER", "generative"),
     "liger": Entry(LIGER, "LIGER", "generative"),
+    "bandit": Entry(Bandit, "Bandit", "controller"),
+    "llm-advisor": Entry(Advisor, "LLM advisor", "prompted"),
     "llm-ranker": Entry(LLMRanker, "LLM ranker", "prompted"),
     "llm-explainer": Entry(LLMExplainer, "LLM explainer", "prompted"),
     "evidence-explainer": Entry(EvidenceExplainer, "Evidence explainer", "evidence"),

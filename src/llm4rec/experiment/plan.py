@@ -84,7 +84,7 @@ class Plan(Generic[S]):
 def ranks_with_llm(spec: Spec, name: str) -> bool:
     """Does a language model shape a system's lists (not the explanations alone)?"""
     system = spec.systems[name]
-    parts = (*system.augment, *system.rank, *((system.part,) if system.part is not None else ()))
+    parts = (*system.augment, *system.rank, *(p for p in (system.part, system.choose) if p is not None))
     return any(p.references("llm") for p in parts) or any(ranks_with_llm(spec, r) for r in system.retrieve)
 
 

@@ -124,7 +124,7 @@ def _declared(system: System) -> tuple[Mapping[str, Space], dict[str, Any]]:
         return system.part.entry.component.space, dict(system.part.params)
     own = system.pipeline.model_dump(mode="json")
     others = range(1, len(system.retrieve))
-    if not others:
+    if not others or system.choose is not None:
         return {}, own
     own["fusion_weights"] = own["fusion_weights"] or [1.0] * len(system.retrieve)
     space: dict[str, Space] = {f"fusion_weights.{i}": _WEIGHT for i in others}

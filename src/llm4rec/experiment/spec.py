@@ -84,13 +84,15 @@ class System(Config):
     """How the pipeline's stages work together."""
     rank: tuple[Part, ...] = ()
     """Rankers, in order."""
+    choose: Part | None = None
+    """Who chooses, for each request, which one of the systems in ``retrieve`` answers it; their lists are fused without it."""
     explain: Part | None = None
     """The explainer."""
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """All components that the system itself names (not those of systems that it retrieves with)."""
-        return tuple(p for p in (*self.augment, self.part, *self.rank, self.explain) if p is not None)
+        return tuple(p for p in (*self.augment, self.part, self.choose, *self.rank, self.explain) if p is not None)
 
     @property
     def uses_llm(self) -> bool:
@@ -198,13 +200,15 @@ def _unfold(table: Any, given: Any, where: str, folder: Path | None) -> dict[str
     if "augment" in own:
         own["augment"] = _parts(own["augment"], f"{where}.augment", folder)
     if "component" in table:
-        for key in ("rank", "explain"):
+        for key in ("rank", "choose", "explain"):
             if key in own:
                 raise SpecError(f"a single component has no {key!r}", where=where, todo="name it in 'retrieve' of a pipeline")
         return {**own, "part": _part(rest, where, folder)}
     if "retrieve" not in table:
         raise SpecError("needs 'component' or 'retrieve'", where=where)
     own["rank"] = _parts(own.get("rank", []), f"{where}.rank", folder)
+    if "choose" in own:
+        own["choose"] = _part(own["choose"], f"{where}.choose", folder)
     if "explain" in own:
         own["explain"] = _part(own["explain"], f"{where}.explain", folder)
     return {**own, "pipeline": validated(PipelineConfig, rest, where, folder, extra=_SYSTEM_KEYS | {"component"})}
@@ -221,7 +225,7 @@ def _part(table: Any, where: str, folder: Path | None) -> Part:
     if name not in CATALOG:
         raise SpecError(f"unknown component {name!r}", where=f"{where}.component", todo=did_you_mean(name, CATALOG))
     given = {k: v for k, v in table.items() if k != "component"}
-    extra = _SYSTEM_KEYS - {"rank", "explain", "retrieve"}
+    extra = _SYSTEM_KEYS - {"rank", "choose", "explain", "retrieve"}
     config = validated(CATALOG[name].component.Config, given, where, folder, extra=extra)
     return Part(component=name, params=config.model_dump(mode="json"))
 
@@ -239,7 +243,8 @@ def _fold(system: System) -> dict[str, Any]:
         return table | flat(system.part)
     table |= {"retrieve": list(system.retrieve), **system.pipeline.model_dump(mode="json")}
     table["rank"] = [flat(p) for p in system.rank]
-    return table | ({"explain": flat(system.explain)} if system.explain else {})
+    further = {"choose": system.choose, "explain": system.explain}
+    return table | {key: flat(part) for key, part in further.items() if part is not None}
 
 
 def _without_none(value: Any) -> Any:
@@ -280,7 +285,10 @@ def _check_names(spec: Spec, where: str) -> None:
         if not _NAME.fullmatch(name) or name == _RESERVED:
             rule = f"a system's name holds letters, digits, '.', '_' and '-' only, at most 100, and is not {_RESERVED!r}"
             raise SpecError(rule, where=at)
-        verbs = {"augment": system.augment, answers: (system.part,), "rank": system.rank, "explain": (system.explain,)}
+        verbs = {
+            "augment": system.augment, answers: (system.part,), "choose": (system.choose,), "rank": system.rank,
+            "explain": (system.explain,),
+        }  # fmt: skip
         for verb, parts in verbs.items():
             for part in parts:
                 if part is not None and not hasattr(part.entry.component, verb):

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm4rec.core import Component, Resources
 from llm4rec.experiment.spec import Part, System
-from llm4rec.pipeline import Pipeline
+from llm4rec.pipeline import Controller, Pipeline
 
 
 def build(system: System, resources: Resources, retrievers: Mapping[str, Any]) -> Any:
@@ -22,6 +22,9 @@ def build(system: System, resources: Resources, retrievers: Mapping[str, Any]) -
         component = make(system.part)
         return Pipeline({system.part.component: component}, augmenters=augmenters) if augmenters else component
     explainer = make(system.explain) if system.explain is not None else None
+    if system.choose is not None:
+        chooser: Any = make(system.choose)
+        return Controller(retrievers, chooser, [make(p) for p in system.rank], explainer, system.pipeline, augmenters)
     return Pipeline(retrievers, [make(p) for p in system.rank], explainer, system.pipeline, augmenters)
 
 
