@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm4rec.core import Component
+from llm4rec.generative.item_llm import ItemLLM
 from llm4rec.generative.liger import LIGER
 from llm4rec.generative.p5 import P5
 from llm4rec.generative.semantic_decoder import SemanticDecoder
@@ -88,6 +89,7 @@ CATALOG: dict[str, Entry] = {
     "semantic-decoder": Entry(SemanticDecoder, "Semantic decoder", "generative"),
     "tiger": Entry(TIGER, "TIGER", "generative"),
     "liger": Entry(LIGER, "LIGER", "generative"),
+    "item-llm": Entry(ItemLLM, "Item LLM", "generative"),
     "bandit": Entry(Bandit, "Bandit", "controller"),
     "llm-advisor": Entry(Advisor, "LLM advisor", "prompted"),
     "llm-ranker": Entry(LLMRanker, "LLM ranker", "prompted"),

@@ -1,10 +1,10 @@
-"""What the models over item IDs share: IDs, training with early stopping, exact scores and beam search."""
+"""What the networks over item IDs that are trained here share: training with early stopping, and saving."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,31 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from llm4rec.core import Cases, Config, Dataset, Lists, Queries, Ragged, Resources, ScoringComponent
-from llm4rec.features.encoders import Encoder
-from llm4rec.generative.decode import beam_search, score_all
-from llm4rec.generative.ids import IdScheme, ItemIDs, RandomIDs
+from llm4rec.core import Cases, Dataset, Queries
+from llm4rec.generative.ids import ItemIDs
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.step import StepModel
 from llm4rec.generative.trie import Trie
-from llm4rec.metrics import evaluate
+from llm4rec.generative.writer import IDWriter, WriterConfig
 from llm4rec.nn.train import reduced_precision
 from llm4rec.nn.train import train as train_network
 
-#: Prefixes whose states are held at once: 4 MB for states of 64, about a core's own cache.
-_PREFIXES = 1 << 14
 
-
-class GeneratorConfig(Config):
+class GeneratorConfig(WriterConfig):
     """Parameters of a network that reads a history and writes the ID of the next item, token by token."""
 
-    ids: IdScheme = Field(RandomIDs.model_validate({}), discriminator="scheme")
-    """How items get their IDs."""
-    search: Literal["exact", "beam"] = "exact"
-    """``exact``: the probability of every item's ID, for a true full ranking.  ``beam``: the best IDs that a
-    beam search finds, for large catalogues."""
-    beams: int = Field(50, ge=1)
-    """``beam``: prefixes kept at each step; at least as many as items are asked for."""
     width: int = Field(64, ge=2)
     """Dimensions of the embeddings and of the states."""
     dropout: float = Field(0.2, ge=0, lt=1)
@@ -69,25 +57,15 @@ C = TypeVar("C", bound=GeneratorConfig)
 Training = tuple[Callable[[int], Iterable[Any]], Callable[[Any], Tensor]]
 
 
-class Generator(ScoringComponent[C]):
-    """A recommender whose network gives each item's ID a probability, token by token.
+class Generator(IDWriter[C]):
+    """A network, trained here, that gives each item's ID a probability, token by token.
 
-    The tokens that can follow a prefix are those that continue it to the ID of some item, and probabilities
-    are taken over these alone, in training as in search: the items' probabilities sum to 1, and nothing but an
-    item can be written.  A query without history is answered by training popularity, which is all that is
-    known of it.
+    Probabilities are taken over the tokens that continue a prefix to some item's ID in training as in search.  A query
+    without history is answered by training popularity, which is all that is known of it.
     """
 
-    deterministic = False
-
-    def __init__(self, config: C | None = None, *, encoder: Encoder | None = None) -> None:
-        super().__init__(config)
-        self._encoder = encoder
-
-    @classmethod
-    def create(cls, config: C, resources: Resources) -> Self:
-        """Take the encoder of the IDs from the run's resources."""
-        return cls(config, encoder=config.ids.open_encoder(resources))
+    #: 4 MB for states of 64, about a core's own cache.
+    prefixes: ClassVar[int] = 1 << 14
 
     # -- what a model brings ------------------------------------------------------------
     @abstractmethod
@@ -111,48 +89,25 @@ class Generator(ScoringComponent[C]):
         self._build(ids)
         self.popularity_ = train.item_counts.astype(np.float32)
         batches, loss = self.training(train, rng)
-
-        def validate() -> float:
-            assert valid is not None
-            lists = self.retrieve(valid.queries, 10, exclude=valid.seen)
-            return float(evaluate(lists, valid.truth, ["ndcg@10"])["ndcg@10"].mean())
-
+        validate = None if valid is None else lambda: self.validated(valid)
         parameters = list(self.network_.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         with reduced_precision():
             self.training_ = train_network(
                 self.network_, optimizer, batches, loss, epochs=config.epochs, every=config.every,
-                patience=config.patience, average=config.average, validate=None if valid is None else validate,
+                patience=config.patience, average=config.average, validate=validate,
             )  # fmt: skip
         return self
 
-    def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return float32[n, n_items]: the logarithm of the probability of each item's ID."""
-        scores = np.tile(self._popular(), (len(queries), 1))
+    @property
+    def trie(self) -> Trie:
+        """The items' IDs, cut where what follows is certain."""
+        return self._trie
+
+    def decoders(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], StepModel]]:
+        """Yield the rows of queries with a history, and what decodes their next items."""
         if len(known := np.flatnonzero(queries.history.lengths)):
-            with torch.inference_mode():
-                scores[known] = score_all(self.steps(queries.take(known)), self._trie, normalise="trie", width=_PREFIXES)
-        return scores
-
-    def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
-        """Return the ``k`` best items of each query, none of them excluded: of all, or of those that the beams find."""
-        if self.config.search == "exact":
-            return super().retrieve(queries, k, exclude=exclude)
-        lists = Lists.empty(len(queries), k)
-        for rows, some in queries.take(known := np.flatnonzero(queries.history.lengths)).chunks(self.batch):
-            at, beams = known[rows], max(k, self.config.beams)
-            with torch.inference_mode():
-                found = beam_search(self.steps(some), self._trie, k, beams=beams, exclude=exclude.take(at), normalise="trie")
-            lists.items[at], lists.scores[at] = found.items, found.scores
-        nothing = np.flatnonzero(queries.history.lengths == 0)
-        popular = Lists.from_scores(np.tile(self._popular(), (len(nothing), 1)), k, exclude=exclude.take(nothing))
-        lists.items[nothing], lists.scores[nothing] = popular.items, popular.scores
-        return lists
-
-    def _popular(self) -> NDArray[np.float32]:
-        """Return float32[n_items], the logarithm of each item's share of the training events (one added to each)."""
-        counts = self.popularity_ + 1
-        return np.asarray(np.log(counts / counts.sum()), dtype=np.float32)
+            yield known, self.steps(queries.take(known))
 
     # -- saving -------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:

@@ -58,19 +58,8 @@ class Levels:
 
     @cached_property
     def shortest(self) -> ItemIDs:
-        """The IDs, each cut behind the token after which it is the only one.
-
-        What follows is certain, where probabilities are over the tokens that can follow: the cut IDs have the
-        probabilities of the whole ones.
-        """
-        padded, lengths = self.ids.padded(), self.ids.codes.lengths
-        prefix, alone = np.zeros(len(padded), np.int64), np.zeros(len(padded), dtype=np.bool_)
-        for level in range(self.depth):
-            prefix = np.unique(prefix * (self.n_tokens + 1) + padded[:, level], return_inverse=True)[1].astype(np.int64)
-            lengths = np.where(~alone & (np.bincount(prefix)[prefix] == 1), level + 1, lengths)
-            alone |= np.bincount(prefix)[prefix] == 1
-        kept = np.arange(self.depth) < lengths[:, None]
-        return ItemIDs(Ragged.from_lengths(lengths, padded[kept]), self.n_tokens)
+        """The same IDs, each cut behind the token after which it is the only one."""
+        return shortest(self.ids)
 
     @cached_property
     def _prefixes(self) -> tuple[tuple[Tensor, Tensor], ...]:
@@ -109,3 +98,19 @@ class Levels:
         if smoothing:
             losses = losses - smoothing * (logits * open_).sum(1) / open_.sum(1)
         return losses.sum()
+
+
+def shortest(ids: ItemIDs) -> ItemIDs:
+    """Return the IDs, each cut behind the token after which it is the only one.
+
+    What follows is certain, where probabilities are over the tokens that can follow: the cut IDs have the
+    probabilities of the whole ones.
+    """
+    padded, lengths = ids.padded(), ids.codes.lengths
+    prefix, alone = np.zeros(len(padded), np.int64), np.zeros(len(padded), dtype=np.bool_)
+    for level in range(ids.depth):
+        prefix = np.unique(prefix * (ids.n_tokens + 1) + padded[:, level], return_inverse=True)[1].astype(np.int64)
+        lengths = np.where(~alone & (np.bincount(prefix)[prefix] == 1), level + 1, lengths)
+        alone |= np.bincount(prefix)[prefix] == 1
+    kept = np.arange(ids.depth) < lengths[:, None]
+    return ItemIDs(Ragged.from_lengths(lengths, padded[kept]), ids.n_tokens)
