@@ -20,7 +20,7 @@ from tests.contracts import RetrieverContract, ScoringContract
 RNG = np.random.default_rng
 SMALL: dict[str, Any] = {
     "ids": {"scheme": "random", "levels": 2, "codebook": 6}, "width": 32, "layers": 1, "heads": 2, "head_width": 16,
-    "hidden": 32, "length": 1, "epochs": 5, "batch_size": 64, "learning_rate": 1e-2, "dropout": 0.0, "targets": 0,
+    "hidden": 32, "length": 1, "epochs": 7, "batch_size": 64, "learning_rate": 1e-2, "dropout": 0.0, "targets": 0,
     "tasks": ("sequential",), "whole_words": 32, "every": 10,
 }  # fmt: skip
 CYCLE = worlds.cycle().split

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from llm4rec.core import (
-    Cases,
-    Config,
-    Dataset,
-    Explanation,
-    FilePath,
-    Lists,
-    ModelError,
-    Queries,
-    Ragged,
-    Resources,
-    ScoringComponent,
-    Uniform,
-)
-from llm4rec.features.encoders import Encoder
+from llm4rec.core import Cases, Dataset, Explanation, FilePath, Lists, ModelError, Queries, Uniform
 from llm4rec.generative.alphabet import Alphabet, Part, Prompts
-from llm4rec.generative.decode import beam_search, score_all
+from llm4rec.generative.arithmetic import QUESTIONS, ArithmeticConfig, Exercises, learn, with_arithmetic
+from llm4rec.generative.decode import score_all
 from llm4rec.generative.ids import IdScheme, RQKMeans, TitleIDs, Words
 from llm4rec.generative.p5_network import Network, new_t5, pretrained
 from llm4rec.generative.p5_tasks import PROMPTS, Examples, Task, rating, read_texts
 from llm4rec.generative.t5 import T5Steps
-from llm4rec.metrics import evaluate
+from llm4rec.generative.trie import Trie
+from llm4rec.generative.writer import IDWriter, WriterConfig
 from llm4rec.nn.train import train as train_network
 
-#: Prefixes whose states are held at once.
-_PREFIXES = 1 << 13
 
-
-class P5Config(Config):
+class P5Config(WriterConfig):
     """Parameters of P5; the paper's small model has width 512, 6 layers, 8 heads of 64, hidden 2048."""
 
     ids: IdScheme = Field(RQKMeans.model_validate({}), discriminator="scheme")
@@ -79,11 +65,6 @@ class P5Config(Config):
     """Events of each history that an epoch of ``sequential`` predicts, drawn anew each time; 0 takes all."""
     side_targets: int = Field(2, ge=0)
     """Events of each history for an epoch of every other task; 0 takes all."""
-    search: Literal["exact", "beam"] = "exact"
-    """``exact``: the probability of every item's ID, for a true full ranking.  ``beam``: the best IDs that a
-    beam search finds, for large catalogues."""
-    beams: int = Field(50, ge=1)
-    """``beam``: prefixes kept at each step."""
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Label smoothing, over all tokens."""
     learning_rate: float = Field(2e-3, gt=0)
@@ -96,9 +77,17 @@ class P5Config(Config):
     """Epochs between two looks at the validation cases."""
     patience: int = Field(4, ge=1)
     """Looks without a better NDCG@10 before training stops."""
+    arithmetic: ArithmeticConfig = ArithmeticConfig.model_validate({})
+    """Whether the model learns arithmetic over the numbers of sequential IDs, and what is done with it."""
+
+    @model_validator(mode="after")
+    def _reckons_with_numbers(self) -> Self:
+        if self.arithmetic.mode != "none" and self.ids.scheme != "sequential":
+            raise ValueError(f"arithmetic needs IDs that are numbers: ids.scheme = 'sequential', not {self.ids.scheme!r}")
+        return self
 
 
-class P5(ScoringComponent[P5Config]):
+class P5(IDWriter[P5Config]):
     """Every task is text in and text out, by one T5.
 
     A prompt names users by number and items by ID; what comes out is the ID of an item, a rating, or a
@@ -113,22 +102,12 @@ class P5(ScoringComponent[P5Config]):
     held-out events.
     """
 
-    deterministic = False
     batch: ClassVar[int] = 256
     space: ClassVar = {
         "learning_rate": Uniform(5e-4, 5e-3, log=True),
         "dropout": Uniform(0.0, 0.3),
         "smoothing": Uniform(0.0, 0.2),
     }
-
-    def __init__(self, config: P5Config | None = None, *, encoder: Encoder | None = None) -> None:
-        super().__init__(config)
-        self._encoder = encoder
-
-    @classmethod
-    def create(cls, config: P5Config, resources: Resources) -> Self:
-        """Take the encoder of the IDs from the run's resources."""
-        return cls(config, encoder=config.ids.open_encoder(resources))
 
     # -- training -----------------------------------------------------------------------
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
@@ -141,10 +120,28 @@ class P5(ScoringComponent[P5Config]):
         config = self.config
         texts = None if config.texts is None else read_texts(config.texts, train)
         examples = Examples(train, texts, config.tasks, config.length)
-        torch.manual_seed(int(rng.integers(2**31)))
+        seed, own = int(rng.integers(2**31)), rng.spawn(1)[0]  # arithmetic's draws are beside those of the recommender
+        torch.manual_seed(seed)
         self._start(train, examples, rng)
         self.popularity_ = train.item_counts.astype(np.float32)
         self.values_, self.trained_ = examples.values.tolist(), list(examples.tasks)
+        validate = None if valid is None else lambda: self.validated(valid)
+        last_word = max(0, config.whole_words - 1)
+        self.training_, self.arithmetic_ = with_arithmetic(
+            self.network_,
+            config.arithmetic,
+            learn=lambda: learn(self.network_, Exercises.over(self.alphabet_, last_word), config.arithmetic, own),
+            tune=lambda: self._tune(examples, validate, copy.deepcopy(rng), seed),
+            validate=validate,
+        )
+        return self
+
+    def _tune(
+        self, examples: Examples, validate: Callable[[], float] | None, rng: np.random.Generator, seed: int
+    ) -> list[dict[str, float]]:
+        """Train on the tasks, and return a record for each epoch."""
+        config = self.config
+        torch.manual_seed(seed + 1)
 
         def batches(_: int) -> Iterator[tuple[Task, NDArray[np.int64]]]:
             made = []
@@ -159,23 +156,21 @@ class P5(ScoringComponent[P5Config]):
             prompts = self._ask(task, users, **examples.parts(task, rows))
             return self.network_.loss(prompts, self._wanted(task, rows, examples), config.smoothing)
 
-        def validate() -> float:
-            assert valid is not None
-            lists = self.retrieve(valid.queries, 10, exclude=valid.seen)
-            return float(evaluate(lists, valid.truth, ["ndcg@10"])["ndcg@10"].mean())
-
-        optimizer = torch.optim.AdamW(self.network_.parameters(), lr=config.learning_rate, weight_decay=0.0)
-        self.training_ = train_network(
+        optimizer = torch.optim.AdamW(self.network_.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
+        return train_network(
             self.network_, optimizer, batches, loss, epochs=config.epochs, every=config.every, patience=config.patience,
-            validate=None if valid is None else validate, clip=1.0,
+            validate=validate, clip=1.0,
         )  # fmt: skip
-        return self
 
     def _start(self, train: Dataset, examples: Examples, rng: np.random.Generator) -> None:
         """Take or make the model, its tokenizer and the IDs."""
         config, scheme = self.config, self.config.ids
         if config.checkpoint is None:
-            texts = examples.sentences() + (scheme.titles(train) if isinstance(scheme, TitleIDs) else [])
+            texts = [
+                *examples.sentences(),
+                *QUESTIONS.values(),
+                *(scheme.titles(train) if isinstance(scheme, TitleIDs) else []),
+            ]
             words, t5 = Words.train(texts, config.vocabulary, special=("<pad>", "</s>")), None
         else:
             words, t5 = pretrained(config.checkpoint)
@@ -226,8 +221,13 @@ class P5(ScoringComponent[P5Config]):
         return self.alphabet_.prompts(PROMPTS[task], len(users), parts, max(0, self.config.whole_words - 1))
 
     # -- recommending -------------------------------------------------------------------
-    def _steps(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], T5Steps]]:
-        """Yield the rows of queries of which something is known, and what decodes their next items."""
+    @property
+    def trie(self) -> Trie:
+        """The items' IDs, in the model's tokens."""
+        return self.alphabet_.trie
+
+    def decoders(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], T5Steps]]:
+        """Yield the rows of queries with a history, then those of known users without one."""
         held = queries.history.lengths > 0
         known = ~held & (queries.users >= 0) & (queries.users < len(self._users[0]) - 1)
         if len(rows := np.flatnonzero(held)):
@@ -236,38 +236,6 @@ class P5(ScoringComponent[P5Config]):
             yield rows, self.network_.steps(self._ask("sequential", some.users, history=some.history.padded(longest)))
         if "direct" in self.trained_ and len(rows := np.flatnonzero(known)):
             yield rows, self.network_.steps(self._ask("direct", queries.users[rows]))
-
-    def score(self, queries: Queries) -> NDArray[np.float32]:
-        """Return float32[n, n_items]: the logarithm of the probability of each item's ID."""
-        scores = np.tile(self._popular(), (len(queries), 1))
-        with torch.inference_mode():
-            for rows, steps in self._steps(queries):
-                scores[rows] = score_all(steps, self.alphabet_.trie, normalise="trie", width=_PREFIXES)
-        return scores
-
-    def retrieve(self, queries: Queries, k: int, *, exclude: Ragged) -> Lists:
-        """Return the ``k`` best items of each query, none of them excluded: of all, or of those that the beams find."""
-        if self.config.search == "exact":
-            return super().retrieve(queries, k, exclude=exclude)
-        lists = Lists.from_scores(np.tile(self._popular(), (len(queries), 1)), k, exclude=exclude)
-        for rows, some in queries.chunks(self.batch):
-            with torch.inference_mode():
-                for within, steps in self._steps(some):
-                    at = np.asarray(rows)[within]
-                    found = beam_search(
-                        steps,
-                        self.alphabet_.trie,
-                        k,
-                        beams=max(k, self.config.beams),
-                        exclude=exclude.take(at),
-                        normalise="trie",
-                    )
-                    lists.items[at], lists.scores[at] = found.items, found.scores
-        return lists
-
-    def _popular(self) -> NDArray[np.float32]:
-        counts = self.popularity_ + 1
-        return np.asarray(np.log(counts / counts.sum()), dtype=np.float32)
 
     # -- the other tasks ----------------------------------------------------------------
     def predict(self, queries: Queries, items: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -283,7 +251,7 @@ class P5(ScoringComponent[P5Config]):
             rows = slice(start, start + self.batch)
             with torch.inference_mode():
                 steps = self.network_.steps(self._ask("rating", queries.users[rows], item=items[rows]))
-                chances = np.exp(score_all(steps, trie, normalise="trie", width=_PREFIXES))
+                chances = np.exp(score_all(steps, trie, normalise="trie", width=self.prefixes))
             out[rows] = chances @ values
         return out
 
@@ -331,13 +299,14 @@ class P5(ScoringComponent[P5Config]):
         kept = {"popularity_": self.popularity_, "values_": self.values_, "trained_": self.trained_}
         return {
             **self.alphabet_.state(), **kept, "training_": self.training_, "n_users_": len(self._users[0]) - 1,
+            "arithmetic_": self.arithmetic_,
             "t5_": json.loads(self.network_.t5.config.to_json_string(use_diff=False)), **self.network_.weights(),
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Rebuild the model over the same alphabet and take over its weights."""
         self.alphabet_ = Alphabet.restored(state)
-        for name in ("popularity_", "values_", "trained_", "training_"):
+        for name in ("popularity_", "values_", "trained_", "training_", "arithmetic_"):
             setattr(self, name, state[name])
         self._users = self._numbers(int(state["n_users_"]))
         self.network_ = Network.restored(state["t5_"], self.config.whole_words, state)
