@@ -69,7 +69,8 @@ def demo(
             from llm4rec.experiment.run import run
 
             run(resolved, run_directory, tell=tell)
-    given = {"port": port} | ({} if compare is None else {"compare": tuple(compare)})
+    patient = {"timeout": 120.0, "llm_timeout": 60.0}  # somebody looks on who would rather wait than be given a stand-in
+    given = {"port": port, **patient} | ({} if compare is None else {"compare": tuple(compare)})
     start(run_directory, given, [])
 
 

@@ -12,7 +12,7 @@ from llm4rec.app.web.cases import Cases
 from llm4rec.app.web.drawing import Scale
 from llm4rec.core.columns import ITEM, USER
 
-PAGE, EVENTS = 30, 50
+PAGE, EVENTS = 30, 25
 #: Values of an attribute that a profile shows, and attributes.
 _VALUES, _ATTRIBUTES = 8, 3
 

@@ -74,7 +74,10 @@ document.addEventListener("DOMContentLoaded", () => {
       const took = facts(data);
       if (took) view.turn.append(el("p", { class: "note took" }, took));
       const shown = Array.isArray(data.shown) ? new Set(data.shown) : null;
-      draw(view, (data.items || []).filter((i) => !shown || shown.has(i.item)));
+      const items = (data.items || []).filter((i) => !shown || shown.has(i.item)).slice(0, CARDS);
+      draw(view, items);
+      const lines = view.answer.textContent.trim().split("\n");  // a bare list of what the cards show need not stand twice
+      view.answer.hidden = lines.length === items.length && lines.every((line, at) => line === `${at + 1}. ${items[at].name}`);
     },
     error: (view, data) => { view.answer.append(el("span", { class: "down" }, data.message || "That did not work.")); },
   };
@@ -95,8 +98,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const other = (view, name, data) => view.steps.append(el("li", {}, el("span", { class: "kind" }, name), el("code", { class: "t" }, shorter(plain(data), 600))));
 
   // -- cards ------------------------------------------------------------------------------------
-  function draw(view, items) {
-    const shown = items.slice(0, CARDS);
+  function draw(view, shown) {
     const reasons = new Map();
     for (const [at, item] of shown.entries()) {
       const why = el("p", { class: "why-line", dir: "auto" });
