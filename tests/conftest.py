@@ -153,3 +153,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no development data in {folder}; set LLM4REC_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def asking_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run to be served, one of whose systems asks a language model of given answers."""
+    from tests.app.served import ASKING, make_run
+
+    return make_run(tmp_path_factory.mktemp("asking"), ASKING)

@@ -12,23 +12,18 @@ import pytest
 
 from llm4rec.app.server.browsers import Browsers, cookie, is_own
 from llm4rec.app.server.keys import Key, new_key
-from tests.app.served import INJECTED, Server, make_run, serving
+from tests.app.served import INJECTED, Server, serving
 
 HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("pages"))
-
-
-@pytest.fixture(scope="module")
-def keyed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
+def keyed(asking_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, dict[str, str]]]:
     folder = tmp_path_factory.mktemp("keyed")
     file = folder / "keys.toml"
     keys = {name: new_key(file, name, scopes) for name, scopes in
             (("all", ["read", "write", "memory"]), ("reader", ["read"]), ("rememberer", ["memory"]))}  # fmt: skip
-    with serving(run, "--keys", str(file), "--store", str(folder / "store.sqlite")) as server:
+    with serving(asking_run, "--keys", str(file), "--store", str(folder / "store.sqlite")) as server:
         yield server, keys
 
 
@@ -126,14 +121,14 @@ def test_sessions_are_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch
 
 # -- without keys -----------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def open_server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def open_server(asking_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("open")
     twin = folder / "twin"
     twin.mkdir()
     for name in ("spec.toml", "summary.json", "environment.json", "results.parquet"):
-        text = (run / name).read_bytes()
+        text = (asking_run / name).read_bytes()
         twin.joinpath(name).write_bytes(text.replace(b"full ranking", b"another one") if name.startswith("env") else text)
-    with serving(run, "--compare", str(twin), "--compare", str(folder), by="demo") as server:
+    with serving(asking_run, "--compare", str(twin), "--compare", str(folder), by="demo") as server:
         yield server
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from llm4rec.experiment.report import write_report
-from tests.app.served import ASKING, Server, serving
-from tests.app.served import make_run as make_small_run
+from tests.app.served import Server, serving
 from tests.browser.opened import CHROMIUM, FLAGS, Opened, Watched
 from tests.experiment.made_run import make_run
 
@@ -38,12 +37,11 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def website(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serve a small run with a copy of it beside it, and a folder that is no run."""
-    folder = tmp_path_factory.mktemp("website")
-    run = make_small_run(folder, ASKING)
-    shutil.copytree(run, folder / "again")
-    with serving(run, "--store", str(folder / "store.sqlite"), "--set", "llm_timeout=8") as server:
+def website(asking_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a small run with a copy of it beside it, among folders that are no runs."""
+    shutil.copytree(asking_run, asking_run.parent / "again")
+    store = tmp_path_factory.mktemp("website") / "store.sqlite"
+    with serving(asking_run, "--store", str(store), "--set", "llm_timeout=8") as server:
         yield server
 
 
