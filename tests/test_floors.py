@@ -62,10 +62,11 @@ HEAVY = {
     "sqlalchemy": {"llm4rec.agents.memory", "llm4rec.agents.storage", "llm4rec.app.server."},
     "fastapi": {"llm4rec.app.server.", "llm4rec.app.web."},
     "uvicorn": {"llm4rec.app.server."}, "prometheus_client": {"llm4rec.app.server."},
+    "mcp": {"llm4rec.app.mcp"}, "mcp_types": {"llm4rec.app.mcp"},
 }  # fmt: skip
 
 #: Heavy libraries that even their own file imports inside functions only: seconds to load.
-LAZY = {"transformers", "tokenizers", "sentence_transformers", "openai", "peft", "optuna"}
+LAZY = {"transformers", "tokenizers", "sentence_transformers", "openai", "peft", "optuna", "mcp", "mcp_types"}
 
 LONG = 400
 #: File -> why it is longer than LONG lines.

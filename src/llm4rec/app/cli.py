@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm4rec.app.commands import RunArgument, chat, converse, demo, keys, serve
+from llm4rec.app.commands import RunArgument, chat, converse, demo, keys, mcp, serve
 
 app = typer.Typer(
     name="llm4rec",
@@ -197,7 +197,7 @@ def recommend(
     print_recommendations(answer(run, system=system, user=user, history=history, k=k, explain=explain))
 
 
-for command in (serve, demo, keys, chat, converse):
+for command in (serve, demo, keys, chat, mcp, converse):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""The commands that put a run to use: ``serve``, ``demo``, ``keys``, ``chat``, ``converse``."""
+"""The commands that put a run to use: ``serve``, ``demo``, ``keys``, ``chat``, ``mcp``, ``converse``."""
 
 from __future__ import annotations
 
@@ -100,6 +100,19 @@ def chat(
     from llm4rec.app.chat import talk
 
     talk(run, user, system, store, agent, llm, calls, replay)
+
+
+def mcp(
+    run: RunArgument,
+    user: Annotated[str | None, typer.Option(help="Whose session it is: a user of the data set, or a new one.")] = None,
+    system: System = None,
+    store: Store = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let nothing be remembered or forgotten.")] = False,
+) -> None:
+    """Serve the tools of a run to a client of the Model Context Protocol, over stdin and stdout."""
+    from llm4rec.app.mcp import serve_tools
+
+    serve_tools(run, user, system, store, writes=not read_only)
 
 
 def converse(
