@@ -253,6 +253,9 @@ def test_a_conversation_shows_its_steps_and_learns_from_what_is_accepted(visit: 
     assert len(shown) >= 5
     assert liked not in shown
     assert hated not in shown
+    old = talk(page, "Comedy from the 1980s")
+    told = old.locator(".steps small", has_text="not so: year at most 1989").text_content()
+    assert int(told.split()[0]) >= 5
     with website.client() as client:
         facts = client.get("/v1/users/talker/memory").json()["facts"]
         assert [(f["text"], f["detail"]) for f in facts] == [(hated, "dislikes")]

@@ -25,6 +25,8 @@ from llm4rec.prompted.rank.ranker import LLMRanker
 #: Recipes at once.
 COLUMNS = 3
 _ASKS = "llm:"
+#: Items that left on the way and are told by name.
+_DROPS = 50
 Word = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
@@ -209,6 +211,7 @@ class Playground:
             }
             for rank, i in enumerate(items, 1)
         ]  # fmt: skip
+        gone = made.trace.left(0)
         notes = [(s.name, s.notes[0]) for s in made.trace.stages]
         return {
             "label": self.label(made.recipe), "recipe": made.recipe, "rows": rows, "k": k, "seconds": made.seconds,
@@ -217,7 +220,6 @@ class Playground:
             "tokens": tally.tokens_in + tally.tokens_out, "stored": tally.cached_in + tally.cached_out,
             "failures": [f"{name}: {kind}" for name, note in notes for kind in note.failures],
             "exchanges": [(name, e) for name, note in notes for e in note.exchanges[:2]],
-            "dropped": [
-                (catalogue.items.ids[i], catalogue.names[i], step.reason or "") for i, step in made.trace.left(0).items()
-            ][:30],
+            "left": len(gone),
+            "dropped": [(catalogue.items.ids[i], catalogue.names[i], s.reason or "") for i, s in list(gone.items())[:_DROPS]],
         }  # fmt: skip

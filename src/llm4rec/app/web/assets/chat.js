@@ -26,7 +26,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, how, answer, cards);
     log.append(el("p", { class: "said" }, el("span", { class: "unseen" }, "You: "), text(message)), turn);
     turn.scrollIntoView({ block: "end" });
-    return { turn, steps, how, answer, cards, user: who.value.trim(), shown: false };
+    return { turn, steps, how, answer, cards, user: who.value.trim(), stages: new Set(), before: 0, now: 0 };
   }
 
   const call = (c) => [el("b", {}, c.tool), " ", el("code", { class: "t" }, Object.entries(c.arguments || {}).map(([k, v]) => `${k}=${shorter(plain(v), 80)}`).join(", "))];
@@ -39,12 +39,14 @@ document.addEventListener("DOMContentLoaded", () => {
     return el("small", { class: "quiet" }, `${answer.found ?? answer.kept ?? listed.length} items`, names.length ? [": ", text(names.join(" · ")), listed.length > 5 ? " …" : ""] : "");
   }
 
-  function left(dropped, before) {
-    const fresh = dropped.slice(before);
-    if (!fresh.length) return null;
-    const reasons = new Map();
-    for (const d of fresh) reasons.set(d.reason, (reasons.get(d.reason) || 0) + 1);
-    return el("small", { class: "quiet" }, "left: ", [...reasons].map(([reason, n], i) => [i ? "; " : "", `${n} × `, text(reason)]));
+  // How many items a call took out, and why; the server tells of the last drops alone, so their number comes from the answers.
+  function left(view, dropped) {
+    const fresh = dropped.filter((d) => !view.stages.has(d.stage));
+    for (const d of dropped) view.stages.add(d.stage);
+    const gone = view.before - view.now;
+    if (!fresh.length || !(gone > 0)) return null;
+    const reasons = [...new Set(fresh.map((d) => d.reason))];
+    return el("small", { class: "quiet" }, `${gone} left: `, text(reasons.slice(0, 3).join("; ")), reasons.length > 3 ? " …" : "");
   }
 
   const HEARD = {
@@ -55,14 +57,15 @@ document.addEventListener("DOMContentLoaded", () => {
     },
     tool: (view, data) => {
       const body = [el("span", { class: "kind" }, "tool"), call(data)];
+      const counted = data.answer?.found ?? data.answer?.kept;
+      if (counted !== undefined) [view.before, view.now] = [view.now, counted];
       body.push(data.error ? el("small", { class: "down" }, data.error) : found(data.answer));
       view.last = el("li", { class: data.error ? "failed" : "done" }, body);
       view.steps.append(view.last);
     },
     candidates: (view, data) => {
       if (!view.last) return;
-      const told = left(data.dropped || [], view.gone || 0);
-      view.gone = (data.dropped || []).length;
+      const told = left(view, data.dropped || []);
       if (told) view.last.append(told);
     },
     degraded: (view, data) => view.steps.append(el("li", { class: "failed" }, el("span", { class: "kind" }, "stand-in"), `The ${data.agent} agent answers in its place: ${data.reason}.`)),
