@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 from sqlalchemy import Engine as Database
+from sqlalchemy import text
 
 from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.storage import open_database
@@ -38,6 +39,7 @@ from llm4rec.app.web.site import Site
 from llm4rec.core import RunError
 from llm4rec.experiment.opened import OpenRun
 
+_TAKEN, _OTHER = "another server keeps it", "stop that one, or name another --store"
 #: Longest request line and headers, in bytes.
 _HEAD = 32 << 10
 
@@ -116,6 +118,16 @@ def _listening(config: ServerConfig) -> Iterator[socket.socket]:
 @contextmanager
 def alone(database: Database) -> Iterator[None]:
     """Hold a store for this process: two servers on one would not know of each other's events."""
+    if database.url.get_backend_name() == "postgresql":
+        with database.connect() as connection:  # the lock is the connection's: it goes when the process does
+            if not connection.scalar(text("SELECT pg_try_advisory_lock(hashtext('llm4rec'))")):
+                raise RunError(_TAKEN, where=database.url.render_as_string(), todo=_OTHER)
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.invalidate()  # closes it; back in the pool it would keep the lock
+        return
     place = database.url.database
     if database.url.get_backend_name() != "sqlite" or place is None:
         yield
@@ -124,7 +136,7 @@ def alone(database: Database) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunError("another server keeps it", where=place, todo="stop that one, or name another --store") from None
+            raise RunError(_TAKEN, where=place, todo=_OTHER) from None
         yield
 
 
