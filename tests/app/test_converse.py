@@ -69,7 +69,7 @@ repeats = 2
 kind = "multi-turn"
 world = "small"
 agents = ["listening", "rule", "popular"]
-users = 16
+users = 12
 turns = 4
 shown = 2
 least = 2
@@ -133,7 +133,7 @@ def test_tables_and_summary_agree(folder: Path) -> None:
     for agent, row in search["agents"].items():
         mine = found["results"].filter((pl.col("protocol") == "search") & (pl.col("agent") == agent))
         success = mine.filter(pl.col("metric") == "success")
-        assert (row["cases"], success.height) == (16, 32)
+        assert (row["cases"], success.height) == (12, 24)
         assert row["metrics"]["success"]["mean"] == pytest.approx(success["value"].mean())
         talks = found["conversations"].filter((pl.col("protocol") == "search") & (pl.col("agent") == agent))
         assert (talks["outcome"] == "accepted").mean() == pytest.approx(row["metrics"]["success"]["mean"])
@@ -178,7 +178,7 @@ def test_reports(folder: Path) -> None:
     page, text = ((folder / "out" / name).read_text() for name in ("report.html", "table.md"))
     assert "Rules, all that was said" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert "| Popularity (control) | 16 |" in text
+    assert "| Popularity (control) | 12 |" in text
     assert text.count("### ") == 6
 
 
@@ -213,7 +213,7 @@ def test_a_killed_command_goes_on_where_it_was(folder: Path, tmp_path: Path) -> 
     assert before
     told: list[str] = []
     converse(read_conversations(folder / "talks.toml"), tmp_path / "out", tell=told.append)
-    assert any(f"{16 - len(before)} of 16" in line for line in told) or len(before) == 16
+    assert any(f"{12 - len(before)} of 12" in line for line in told) or len(before) == 12
     for name, table in tables(folder / "out").items():
         keys = [
             "protocol",

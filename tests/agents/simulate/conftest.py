@@ -39,7 +39,7 @@ def facets(engine: Engine) -> Facets:
 
 @pytest.fixture
 def people(engine: Engine, facets: Facets) -> list[Goal]:
-    return goals(engine, topics().split.test, facets, 24, several=False, seed=1, first=1)
+    return goals(engine, topics().split.test, facets, 12, several=False, seed=1, first=1)
 
 
 @pytest.fixture

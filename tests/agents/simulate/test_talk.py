@@ -219,7 +219,7 @@ def test_leaks_are_replaced_and_counted(talking: Talking, engine: Engine, people
     blabber = LLMSimulator(ScriptedModel(lambda r: f"I want {said(r)} " + ", ".join(engine.catalogue.names)))
     talks = talking("popular", blabber, turns=2)
     leaked = [(talk, r) for talk in talks for r in talk.rounds if r.leaked]
-    assert len(leaked) > len(talks) / 2
+    assert len(leaked) >= 3
     for talk, r in leaked:
         assert r.draft.startswith("I want ")
         assert scan(r.draft, talk.goal.secrets)
