@@ -61,7 +61,7 @@ def test_redial(shared: Path) -> None:
     first = requests[0]
     assert first.truth == ("The Shining (1980)", "What Lies Beneath (2000)")
     assert first.mentioned == ("The Babadook (2014)",)
-    assert not any("@1" in said.text for said in first.before)
+    assert first.before[1].text == "Hi im looking for a good horroe movie like The Babadook"
     assert any(set(r.truth) & set(r.mentioned) for r in requests), "some films are named again"
 
 

@@ -111,6 +111,7 @@ def _inspired(folder: Path) -> Iterator[Dialogue]:
     yield from (Dialogue(name, tuple(said)) for name, said in lines.items())
 
 
+_YEAR = re.compile(r"\s*\(\d{4}\)$")
 _MENTION = re.compile(r"@(\d+)")
 
 
@@ -121,7 +122,8 @@ def _redial(folder: Path) -> Iterator[Dialogue]:
         lines = []
         for message in row["messages"]:
             codes = [c for c in _MENTION.findall(message["text"]) if c in names]
-            text = _MENTION.sub(lambda m: names.get(m[1], "a film"), message["text"])  # noqa: B023
+            # People picked films from a list that shows the year; they did not write it.
+            text = _MENTION.sub(lambda m: _YEAR.sub("", names.get(m[1], "a film")), message["text"])  # noqa: B023
             side: Side = "seeker" if message["senderWorkerId"] == row["initiatorWorkerId"] else "recommender"
             lines.append(Said(side, " ".join(text.split()), tuple(dict.fromkeys(names[c] for c in codes))))
         yield Dialogue(str(row["conversationId"]), tuple(lines))

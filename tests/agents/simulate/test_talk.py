@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llm4rec.agents.engine import Engine, Served
-from llm4rec.agents.simulate.controls import GivenAgent
+from llm4rec.agents.rule import RuleAgent
+from llm4rec.agents.simulate.controls import GivenAgent, ListeningAgent
 from llm4rec.agents.simulate.facets import Facets
 from llm4rec.agents.simulate.leak import scan
 from llm4rec.agents.simulate.measure import fits, list_figures, talk_figures, taste_figures
@@ -173,6 +174,14 @@ def test_the_same_users_meet_every_agent(talking: Talking) -> None:
     first = [[t.rounds[0].action.text for t in talking(name)] for name in ("rule", "popular", "echo")]
     assert first[0] == first[1] == first[2]
     assert first[0] != [t.rounds[0].action.text for t in talking("rule", seed=2)]
+
+
+def test_of_a_transcript_the_users_lines_are_read_and_the_oldest_forgotten(session: Session) -> None:
+    """Cooking and music exclude each other: the later word counts; what the recommender said does not."""
+    text = "Show me 3.\nUser: cooking\nRecommender: What about space? No music!\nUser: music"
+    turn = ListeningAgent(RuleAgent(toolbox(session.engine)), 3).answer(session, text)
+    genres = session.engine.catalogue.table["genres"]
+    assert [genres[i] for i in turn.shown] == ["music"] * 3
 
 
 # -- the rules -------------------------------------------------------------------------------

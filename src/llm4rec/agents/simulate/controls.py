@@ -93,7 +93,7 @@ class DeafAgent(_Answering):
         """Return the next items."""
         if session.candidates is not None:
             return _next(self, session, self._shown)
-        turn = self._inner.answer(session, f"{text} Show me {_WIDE}.")
+        turn = self._inner.answer(session, f"{text}\nShow me {_WIDE}.")
         if turn.session.candidates is None:
             empty = Candidates.of(np.empty(0, np.int32), np.empty(0, np.float32), "nothing")
             return _told(self, turn.session.with_candidates(empty), turn.calls, self._shown)
@@ -103,7 +103,8 @@ class DeafAgent(_Answering):
 class ListeningAgent(_Answering):
     """The rule agent, told all that the user has said so far, which shows nothing twice; one for each conversation.
 
-    Where nothing fits everything that was said, the oldest of it is forgotten, one request at a time.
+    Where nothing fits everything that was said, the oldest of it is forgotten, one line at a time.  Of a transcript it
+    reads the user's lines.
 
     Args:
         inner: the rule agent.
@@ -119,10 +120,10 @@ class ListeningAgent(_Answering):
 
     def answer(self, session: Session, text: str) -> Turn:
         """Return what fits all that was said."""
-        self._heard.append(text)
+        self._heard += _said(text)
         calls: tuple[Call, ...] = ()
         for start in range(len(self._heard)):
-            asked = " ".join([*self._heard[start:], f"Show me {_WIDE}."])
+            asked = "\n".join([*self._heard[start:], f"Show me {_WIDE}."])
             turn = self._inner.answer(session, asked)
             session, calls = turn.session, calls + turn.calls
             held = session.candidates
@@ -172,6 +173,12 @@ class GivenAgent(_Answering):
         """Return the items."""
         held = Candidates.of(self._items, -np.arange(len(self._items), dtype=np.float32), self.name)
         return _told(self, session.with_candidates(held), (), len(self._items))
+
+
+def _said(text: str) -> list[str]:
+    """Return the lines of a request; of a transcript (lines that begin with who speaks) the user's."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return [line.removeprefix("User:").strip() for line in lines if not line.startswith("Recommender:")]
 
 
 # -- parts ----------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ def _turn(talk: Talk, utterance: Utterance, config: TalkConfig, rng: np.random.G
         talk.outcome = "left"
         return
     clock = time.perf_counter()
-    turn = talk.agent.answer(talk.session, f"Show me {config.shown}. {action.text}" if config.counted else action.text)
+    turn = talk.agent.answer(talk.session, f"Show me {config.shown}.\n{action.text}" if config.counted else action.text)
     seconds = time.perf_counter() - clock
     shown = turn.shown[: config.shown]
     places = [at for at, i in enumerate(shown, 1) if i in goal.targets]

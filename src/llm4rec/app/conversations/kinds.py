@@ -101,7 +101,7 @@ def _loop(config: LoopAgentConfig, around: Surroundings) -> Callable[[], Agent]:
 
 KINDS: Mapping[str, Kind] = {
     "rule": Kind("Rules", NoParameters, _rule),
-    "listening": Kind("Rules, all that was said", NoParameters, _listening, _SIMULATED),
+    "listening": Kind("Rules, all that was said", NoParameters, _listening),
     "llm": Kind("LLM", LoopAgentConfig, _loop),
     "deaf": Kind("No feedback: rules, first request alone", NoParameters, _deaf, ("multi-turn", "target-free"), True),
     "history": Kind(
