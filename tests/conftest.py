@@ -158,6 +158,6 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def asking_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run to be served, one of whose systems asks a language model of given answers."""
-    from tests.app.served import ASKING, make_run
+    from tests.app.served import ASKING, TRAINED, make_run
 
-    return make_run(tmp_path_factory.mktemp("asking"), ASKING)
+    return make_run(tmp_path_factory.mktemp("asking"), TRAINED + ASKING)

@@ -27,15 +27,19 @@ items = "items.csv"
 component = "popular"
 [systems.ease]
 component = "ease"
-[systems.sasrec]
-component = "sasrec"
-width = 16
-epochs = 2
 [systems.fusion]
 retrieve = ["ease", "popular"]
 explain = { component = "evidence-explainer", attributes = ["genre"], thing = "film", did = "saw" }
 """
 
+
+#: A system with weights to train, which takes seconds.
+TRAINED = """
+[systems.sasrec]
+component = "sasrec"
+width = 16
+epochs = 2
+"""
 
 #: A system that asks a language model, whose answers are given: a list now and then cannot be read.
 ASKING = """
@@ -53,7 +57,7 @@ rank = [{ component = "llm-ranker", llm = "stub", scoring = "generate", permutat
 """
 
 
-def make_run(folder: Path, more: str = "") -> Path:
+def make_run(folder: Path, more: str = TRAINED) -> Path:
     """Run a small experiment: 40 users walk along 30 items of three genres; one title gives orders.
 
     Args:

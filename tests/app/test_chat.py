@@ -227,7 +227,7 @@ def test_agents_are_opened_by_name_table_or_file(tmp_path: Path) -> None:
 # -- the terminal ---------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("talked"))
+    return make_run(tmp_path_factory.mktemp("talked"), "")
 
 
 def told(run: Path, said: str, *options: str) -> subprocess.CompletedProcess[str]:

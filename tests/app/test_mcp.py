@@ -18,7 +18,7 @@ from tests.app.served import INJECTED, make_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("tools"))
+    return make_run(tmp_path_factory.mktemp("tools"), "")
 
 
 def talk(run: Path, *options: str, calls: list[tuple[str, dict[str, Any]]]) -> tuple[Any, list[Any]]:

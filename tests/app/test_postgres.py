@@ -150,7 +150,7 @@ def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
 
 @pytest.mark.slow
 def test_what_is_acknowledged_survives_kill_9(database: Database, tmp_path: Path) -> None:
-    run, url = make_run(tmp_path), str(database.url)
+    run, url = make_run(tmp_path, ""), str(database.url)
     event = {"user": "kim", "item": "fresh", "id": "one"}
     item = {"id": "fresh", "attributes": {"title": "Horror number 99", "genre": "Horror"}}
     with serving(run, "--system", "ease", "--store", url) as server:

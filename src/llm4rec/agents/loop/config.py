@@ -58,7 +58,7 @@ class LoopConfig(Config):
     revisions: int = Field(1, ge=0)
     """Further answers after one that the critic refuses."""
     demonstrations: FilePath | None = None
-    """JSON lines of example turns (``request``, ``calls``, ``text``), of which those most like the request are shown."""
+    """JSON lines of example turns (``request`` and ``calls``), of which those most like the request are shown."""
     examples: int = Field(2, ge=0)
     """How many of them."""
     withheld: tuple[str, ...] = ()
