@@ -69,9 +69,9 @@ def model() -> Model:
 
 @pytest.fixture
 def chat(model: Model, tmp_path: Path) -> Callable[..., Sessions]:
-    def start(talk: Talk, workers: int = 2, seconds: float = 10.0, **config: Any) -> Sessions:
+    def start(talk: Talk, workers: int = 2, seconds: float = 10.0, timeout: float = 10.0, **config: Any) -> Sessions:
         database = open_database(tmp_path / "store.sqlite")
-        settings, figures = ServerConfig(), Figures()
+        settings, figures = ServerConfig.model_validate({"timeout": timeout}), Figures()
         engine = Engine(topics().split.train, {"ease": Served("ease", "EASE", lambda: EASE_FITTED, ranks=True)}, "ease")
         service = Service(engine, EventStore(database), MemoryStore(database), settings, figures)
         loop = LoopConfig.model_validate({"protocol": "json", **config})
@@ -129,6 +129,21 @@ def test_an_agent_with_a_language_model_streams_its_turn(chat: Any, model: Model
     with sessions._database.connect() as connection:
         ((body,),) = connection.exec_driver_sql("SELECT body FROM sessions").fetchall()
     assert [said[0] for said in json.loads(body)["dialogue"]["said"]] == [ASK, "again"]
+
+
+def test_a_turn_may_take_longer_than_other_requests(chat: Any, model: Model) -> None:
+    async def talk(client: httpx.AsyncClient) -> None:
+        model.free.clear()
+        slow = asyncio.create_task(say(client))
+        await asyncio.sleep(0.6)
+        model.free.set()
+        done = (await slow)[-1][1]
+        assert (done["by"], done["degraded"]) == ("react", None)
+        assert done["shown"] == [i["item"] for i in done["items"]]
+        model.script = iter([act("answer", text="You are welcome.", items=[])])
+        assert (await say(client, "thanks", session=done["session"]))[-1][1]["shown"] == []
+
+    chat(talk, timeout=0.3)
 
 
 def test_the_rule_agents_conversations_keep_no_words(chat: Any) -> None:

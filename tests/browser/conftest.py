@@ -41,7 +41,7 @@ def website(asking_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Serve a small run with a copy of it beside it, among folders that are no runs."""
     shutil.copytree(asking_run, asking_run.parent / "again")
     store = tmp_path_factory.mktemp("website") / "store.sqlite"
-    with serving(asking_run, "--store", str(store), "--set", "llm_timeout=8") as server:
+    with serving(asking_run, "--store", str(store), "--set", "llm_timeout=8", "--llm", "stub") as server:
         yield server
 
 

@@ -264,6 +264,22 @@ def test_a_conversation_shows_its_steps_and_learns_from_what_is_accepted(visit: 
     assert page.locator("#h-events ~ .scroll tbody tr").count() == 1
 
 
+def test_another_agent_is_chosen_and_what_it_took_is_told(visit: Any) -> None:
+    page = visit("/chat?user=u2")
+    assert page.get_by_role("combobox", name="Agent").input_value() == "rule"
+    page.get_by_role("combobox", name="Agent").select_option("react")
+    turn = talk(page, "3 Comedy")
+    assert turn.locator(".steps .kind", has_text="stand-in").count() == 1  # the stub cannot converse
+    took = turn.locator(".took").inner_text()
+    assert "answered by the rule agent" in took
+    assert "to the model" in took
+    assert "$" in took
+    assert turn.locator(".card").count() == 3
+    page.get_by_role("combobox", name="Agent").select_option("rule")
+    assert "to the model" not in talk(page, "What do you know about me?").locator(".took").inner_text()
+    assert page.locator(".turn").last.locator(".card").count() == 0  # what is only said has no cards
+
+
 def test_unknown_events_and_errors_of_a_conversation_are_shown(browser: Any, website: Server) -> None:
     one = Watched(browser)
     told = 'event: plan\ndata: {"session": null, "calls": []}\n\nevent: critique\ndata: {"verdict": "<b>thin</b>"}\n\n'

@@ -55,13 +55,17 @@ def demo(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     compare: Compare = None,
+    llm: Model = None,
 ) -> None:
-    """Look at a run in the browser: the quickstart's unless another is named, made first if it is not there."""
+    """Look at a run in the browser: the quickstart's unless another is named, made first if it is not there.
+
+    In the chat agents answer by rules, or with a language model: the one that is named, else the first of the run.
+    """
     from llm4rec.app.server.command import start
+    from llm4rec.experiment.spec import read_spec
 
     if not (run_directory / "summary.json").is_file():
         from llm4rec.app.terminal import narrator
-        from llm4rec.experiment.spec import read_spec
 
         resolved = read_spec(spec)
         with narrator(False) as tell:
@@ -69,9 +73,11 @@ def demo(
             from llm4rec.experiment.run import run
 
             run(resolved, run_directory, tell=tell)
-    patient = {"timeout": 120.0, "llm_timeout": 60.0}  # somebody looks on who would rather wait than be given a stand-in
-    given = {"port": port, **patient} | ({} if compare is None else {"compare": tuple(compare)})
-    start(run_directory, given, [])
+    patient = {"llm_timeout": 60.0, "chat_timeout": 120.0}  # somebody looks on who would rather wait than be given a stand-in
+    further = None if compare is None else tuple(compare)
+    named = llm or next(iter(read_spec(run_directory / "spec.toml").llm), None)
+    given = {"port": port, "compare": further, "llm": named, **patient}
+    start(run_directory, {k: v for k, v in given.items() if v is not None}, [])
 
 
 def keys(

@@ -41,7 +41,8 @@ class ServerConfig(Config):
     max_body: int = Field(1 << 20, ge=1_024)
     """Longest body of a request, in bytes."""
     timeout: float = Field(10.0, gt=0)
-    """Seconds for one request, its body included; 504 beyond (408 for the body)."""
+    """Seconds for one request, and for its body; 504 beyond (408 for the body). What asks a language model (``/v1/chat``, the
+    playground) has the bound of that besides."""
     llm_timeout: float = Field(5.0, gt=0)
     """Seconds for a system that asks a language model; beyond, the list is its retriever's, and marked."""
     llm_workers: int = Field(2, ge=1)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, Response
 from starlette.responses import StreamingResponse
 
@@ -49,7 +50,7 @@ def add_chat(app: FastAPI, service: Service, sessions: Sessions, chatting: Chatt
         Server-sent events: ``plan`` (the calls meant; again when it changes), ``tool`` (a call with its answer or
         error), ``candidates`` (the items under consideration, and why others left), ``degraded`` (why the rule
         agent answers in place of the one that was asked), ``token`` (words of the answer), ``done`` (session, whole answer,
-        items, and what it took) or ``error``.
+        ids of the items that it shows, the candidates, and what it took) or ``error``.
         """
         name = request.agent or chatting.default
         if name not in agents:
@@ -92,7 +93,9 @@ def add_chat(app: FastAPI, service: Service, sessions: Sessions, chatting: Chatt
                 for line in turn.text.splitlines(keepends=True):
                     yield _event("token", {"text": line})
                 await asyncio.to_thread(sessions.keep, id_, turn.session)
-                whole = {"session": id_, "text": turn.text, "degraded": degraded, **_took(turn), **_candidates(turn, 100)}
+                shown = turn.session.engine.catalogue.items.decode(np.array(turn.shown, np.int32))
+                whole = {"session": id_, "text": turn.text, "degraded": degraded, "shown": shown, **_took(turn)}
+                whole |= _candidates(turn, 100)
                 yield _event("done", whole)
             except LLM4RecError as error:
                 yield _event("error", {"code": "invalid", "message": str(error)})

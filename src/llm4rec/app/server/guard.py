@@ -31,6 +31,8 @@ _OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 SIGN_IN = "/sign-in"
 #: Attempts to sign in a minute, of each address.
 _ATTEMPTS = 60
+#: Lists that the playground makes for one request, at most.
+_LISTS = 3
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: Names under which a browser on this machine reaches it; any other is a trick with a name server.
 _HOME = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.I)
@@ -134,14 +136,14 @@ class Guard:
         try:
             caller = self._admitted(scope, headers)
             replayed = await self._body(scope, headers, receive)
-            async with asyncio.timeout(self._config.timeout):
+            async with asyncio.timeout(self._bound(scope["path"])):
                 await self._app(scope, replayed, answer)
         except Refused as refused:
             if not started:
                 await refuse(refused)
         except TimeoutError:
             if not started:
-                await refuse(Refused(504, "timeout", f"no answer within {self._config.timeout:g} s"))
+                await refuse(Refused(504, "timeout", f"no answer within {self._bound(scope['path']):g} s"))
         except Exception as error:  # of the server's own making: told without words that may be a user's
             last = traceback.extract_tb(error.__traceback__)[-6:]
             frames = [f"{f.filename.rpartition('llm4rec')[2]}:{f.lineno}" for f in last]
@@ -152,6 +154,12 @@ class Guard:
         finally:
             self._figures.under_way.dec()
             self._told(scope, status, time.perf_counter() - start, caller, request_id)
+
+    def _bound(self, path: str) -> float:
+        """Return the seconds for a request; what asks a language model has that one's bound besides, for each that it asks."""
+        config = self._config
+        asking = {"/v1/chat": config.chat_timeout, "/playground": _LISTS * config.llm_timeout}
+        return config.timeout + asking.get(path, 0.0)
 
     # -- who, how often ---------------------------------------------------------------------
     def _admitted(self, scope: Message, headers: dict[str, str]) -> str:

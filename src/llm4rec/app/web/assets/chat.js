@@ -5,6 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("say");
   const log = document.getElementById("talk");
   const status = document.getElementById("talk-status");
+  const clock = document.getElementById("talk-clock");
   const words = form.elements.message;
   const who = document.getElementById("talk-user");
   const agent = document.getElementById("talk-agent");
@@ -76,22 +77,22 @@ document.addEventListener("DOMContentLoaded", () => {
       view.how.open = false;
       const took = facts(data);
       if (took) view.turn.append(el("p", { class: "note took" }, took));
-      const shown = Array.isArray(data.shown) ? new Set(data.shown) : null;
-      const items = (data.items || []).filter((i) => !shown || shown.has(i.item)).slice(0, CARDS);
+      const shown = new Set(data.shown || []);
+      const items = (data.items || []).filter((i) => shown.has(i.item)).slice(0, CARDS);
       draw(view, items);
-      const lines = view.answer.textContent.trim().split("\n");  // a bare list of what the cards show need not stand twice
-      view.answer.hidden = lines.length === items.length && lines.every((line, at) => line === `${at + 1}. ${items[at].name}`);
+      const lines = view.answer.textContent.trim().split("\n");
+      const list = lines.slice(-items.length);  // what the cards show need not stand twice
+      if (items.length && list.every((line, at) => line === `${at + 1}. ${items[at].name}`)) view.answer.textContent = lines.slice(0, -items.length).join("\n");
     },
     error: (view, data) => { view.answer.append(el("span", { class: "down" }, data.message || "That did not work.")); },
   };
 
   // Who answered, how the turn ended, and what it took.
   function facts(data) {
-    const { agent: by, ended, cost } = data;
-    const parts = [by && `answered by the ${by} agent`, ended && ended !== "answered" && `ended at its bound of ${ended}`];
-    if (cost && cost.questions) {
-      parts.push(`${cost.questions} question${cost.questions > 1 ? "s" : ""} to the model`, `${cost.tokens_in} tokens in, ${cost.tokens_out} out`);
-      parts.push(cost.usd === null || cost.usd === undefined ? "money unknown" : `$${cost.usd.toFixed(4)}`);
+    const parts = [data.by && `answered by the ${data.by} agent`, data.ended && data.ended !== "answered" && `ended at its bound of ${data.ended}`];
+    if (data.questions) {
+      parts.push(`${data.questions} question${data.questions > 1 ? "s" : ""} to the model`, `${(data.tokens || 0).toLocaleString("en-US")} tokens`);
+      parts.push(data.usd === null || data.usd === undefined ? "money unknown" : `$${data.usd.toFixed(4)}`);
     }
     if ((data.failures || []).length) parts.push(`failures: ${data.failures.join(", ")}`);
     return parts.filter(Boolean).join(" · ");
@@ -164,6 +165,8 @@ document.addEventListener("DOMContentLoaded", () => {
     busy = new AbortController();
     form.classList.add("waiting");
     status.textContent = "Answering …";
+    const start = Date.now();
+    const ticking = setInterval(() => { clock.textContent = `${Math.round((Date.now() - start) / 1000)} s`; }, 1000);
     let ended = false;
     try {
       const answer = await fetch("/v1/chat", { method: "POST", headers: headers(), body: JSON.stringify(asked), signal: busy.signal });
@@ -180,6 +183,8 @@ document.addEventListener("DOMContentLoaded", () => {
       status.textContent = line;
     } finally {
       busy = null;
+      clearInterval(ticking);
+      clock.textContent = "";
       view.turn.removeAttribute("aria-busy");
       form.classList.remove("waiting");
     }
