@@ -282,6 +282,7 @@ def test_words_have_to_say_what_the_record_says(said: str, failure: str | None) 
     assert utterance.instead == (rule.text if failure is None else None)
     assert (utterance.action == rule) == (failure is not None)
     assert utterance.action.conveys == rule.conveys
+    assert (utterance.draft == said) == (failure is not None)
 
 
 # -- figures ----------------------------------------------------------------------------------

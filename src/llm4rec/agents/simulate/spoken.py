@@ -80,8 +80,8 @@ class LLMSimulator:
         failure: str | None = None if reply.failure == "truncated" else reply.failure
         failure = failure or ("empty" if not text else self._unfit(action, text))
         if failure is not None:
-            return Utterance(action, None, (failure,), reply.usage, 1)
-        return Utterance(replace(action, text=text), action.text, (), reply.usage, 1)
+            return Utterance(action, None, (failure,), text, reply.usage, 1)
+        return Utterance(replace(action, text=text), action.text, usage=reply.usage, calls=1)
 
     def _unfit(self, action: Action, text: str) -> str | None:
         """Return why words do not do what they should, None if they do."""

@@ -159,7 +159,7 @@ def checked(utterance: Utterance, secrets: Sequence[Secret]) -> tuple[Action, st
     action = utterance.action
     leaks = tuple(dict.fromkeys(leak.kind for leak in scan(action.text, secrets)))
     if not leaks:
-        return action, "", ()
+        return action, utterance.draft, ()
     choices = [text for text in (utterance.instead, NEUTRAL) if text is not None]
     sent = next((text for text in choices if not scan(text, secrets)), "...")
     said = (action.conveys, action.refuses) if sent == utterance.instead else ((), ())

@@ -113,6 +113,7 @@ class Utterance:
         action: with the words to be said.
         instead: words to be said if those of the action give the item away, or None where there are none.
         failures: kind of each thing that went wrong while the words were looked for.
+        draft: words that were found and cannot be used, for the record; else empty.
         usage: tokens that they took.
         calls: model calls that they took.
     """
@@ -120,6 +121,7 @@ class Utterance:
     action: Action
     instead: str | None = None
     failures: tuple[str, ...] = ()
+    draft: str = ""
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     calls: int = 0
 
