@@ -125,7 +125,7 @@ def open_server(asking_run: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("open")
     twin = folder / "twin"
     twin.mkdir()
-    for name in ("spec.toml", "summary.json", "environment.json", "results.parquet"):
+    for name in ("spec.toml", "summary.json", "environment.json", "results.parquet", "cases.parquet"):
         text = (asking_run / name).read_bytes()
         twin.joinpath(name).write_bytes(text.replace(b"full ranking", b"another one") if name.startswith("env") else text)
     with serving(asking_run, "--compare", str(twin), "--compare", str(folder), by="demo") as server:
@@ -188,7 +188,7 @@ def test_paths_and_numbers_that_are_tricks_are_refused_in_one_line(open_server: 
         assert wrong.status_code == 200
         assert wrong.text.count('class="callout"') == 2
         assert "another run has this name" not in client.get("/", headers=HTML).text
-        assert "file is missing" in client.get("/", headers=HTML).text  # the folder that is no run is told
+        assert "has no spec.toml" in client.get("/", headers=HTML).text  # the folder that is no run is told
 
 
 def test_the_pages_are_no_part_of_the_api(open_server: Server) -> None:

@@ -134,6 +134,11 @@ def test_runs_beside_this_one_are_found_and_broken_ones_are_told(made: Path, tmp
     shutil.copytree(made, tmp_path / "three")
     (tmp_path / "three" / "summary.json").write_text("{")
     (tmp_path / "notes").mkdir()
+    shutil.copytree(made, tmp_path / "talks")
+    (tmp_path / "talks" / "cases.parquet").unlink()
+    shutil.copytree(made, tmp_path / "ratings")
+    spec = tmp_path / "ratings" / "spec.toml"
+    spec.write_text(spec.read_text().replace("[protocol]\n", '[protocol]\ntask = "rating"\n'))
     assert [p.name for p in beside(tmp_path / "one")] == ["three", "two"]
     found = Board(tmp_path / "one")
     assert list(found.others) == ["two"]

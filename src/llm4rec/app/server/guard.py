@@ -20,6 +20,7 @@ from llm4rec.app.server.browsers import Browsers, is_own
 from llm4rec.app.server.config import ServerConfig
 from llm4rec.app.server.figures import Figures
 from llm4rec.app.server.keys import Allowance, Key, Keys, Scope
+from llm4rec.app.web.play import COLUMNS
 
 _LOG = logging.getLogger("llm4rec.serve")
 
@@ -31,8 +32,6 @@ _OPEN = frozenset({"/healthz", "/readyz", "/openapi.json", "/favicon.ico"})
 SIGN_IN = "/sign-in"
 #: Attempts to sign in a minute, of each address.
 _ATTEMPTS = 60
-#: Lists that the playground makes for one request, at most.
-_LISTS = 3
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 #: Names under which a browser on this machine reaches it; any other is a trick with a name server.
 _HOME = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.I)
@@ -158,7 +157,7 @@ class Guard:
     def _bound(self, path: str) -> float:
         """Return the seconds for a request; what asks a language model has that one's bound besides, for each that it asks."""
         config = self._config
-        asking = {"/v1/chat": config.chat_timeout, "/playground": _LISTS * config.llm_timeout}
+        asking = {"/v1/chat": config.chat_timeout, "/playground": COLUMNS * config.llm_timeout}
         return config.timeout + asking.get(path, 0.0)
 
     # -- who, how often ---------------------------------------------------------------------

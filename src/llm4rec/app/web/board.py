@@ -17,6 +17,8 @@ from llm4rec.experiment.report_systems import families, metrics_of, primary_of, 
 
 #: Runs that lie beside the served one and are offered, at most.
 _BESIDE = 20
+#: What a finished experiment holds, and conversations do not.
+_NEEDED = ("spec.toml", "summary.json", "environment.json", "cases.parquet", "results.parquet")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Run:
     @classmethod
     def read(cls, path: Path) -> Run:
         """Read a run directory; raises ``RunError``."""
+        for name in _NEEDED:
+            if not (path / name).is_file():
+                raise RunError(f"has no {name}", where=str(path), todo="is it the directory of a finished experiment?")
         _, spec = read_toml(path / "spec.toml")
         environment, summary = read_json(path / "environment.json"), read_json(path / "summary.json")
         systems = [read_system(path, name, row, spec, environment) for name, row in summary.items()]
@@ -83,11 +88,18 @@ class Run:
 
 
 def beside(run: Path) -> tuple[Path, ...]:
-    """Return the finished runs that lie in the same folder as a run, by name."""
+    """Return the finished experiments on lists that lie in the same folder as a run, by name; conversations are none."""
     places = sorted(p for p in run.resolve().parent.iterdir() if p.is_dir() and p != run.resolve())
-    return tuple(p for p in places if all((p / f).is_file() for f in ("spec.toml", "summary.json", "results.parquet")))[
-        :_BESIDE
-    ]
+    return tuple(p for p in places if all((p / name).is_file() for name in _NEEDED) and _ranks(p))[:_BESIDE]
+
+
+def _ranks(run: Path) -> bool:
+    """Do the systems of a run recommend lists?  One that cannot be read is told later."""
+    try:
+        protocol = mapping(read_toml(run / "spec.toml")[1].get("protocol"))
+    except RunError:
+        return True
+    return protocol.get("task", "ranking") == "ranking"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from llm4rec import __version__
 from llm4rec.app.web.drawing import OUTLINES
 from llm4rec.app.web.words import FILTERS
-from llm4rec.experiment.report_words import DEFINITIONS, METRIC_NAMES, named
+from llm4rec.experiment.report_words import DEFINITIONS, named
 
 #: The pages in the order of their links: path, name.
 PAGES = (
@@ -62,7 +62,6 @@ def _environment() -> Environment:
     made.filters |= {**FILTERS, "named": named}
     made.globals |= {
         "link": query, "outlines": OUTLINES, "pages": PAGES, "version": __version__, "definitions": DEFINITIONS,
-        "metric_names": METRIC_NAMES,
     }  # fmt: skip
     made.globals["m"] = made.get_template("marks.html.j2").module
     return made

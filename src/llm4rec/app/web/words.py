@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -90,11 +89,6 @@ def told(value: Any) -> str:
     return str(int(value)) if value.is_integer() else short(value)
 
 
-def as_json(value: Any) -> str:
-    """Return a tool's arguments in one line."""
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
 def plural(n: int, one: str, more: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{n:,} {one if n == 1 else more or one + 's'}"
@@ -102,5 +96,5 @@ def plural(n: int, one: str, more: str | None = None) -> str:
 
 FILTERS: Mapping[str, Any] = {
     "fixed": fixed, "signed": signed, "count": count, "short": short, "large": large, "seconds": seconds, "dollars": dollars,
-    "pvalue": pvalue, "day": day, "told": told, "as_json": as_json, "plural": plural,
+    "pvalue": pvalue, "day": day, "told": told, "plural": plural,
 }  # fmt: skip
