@@ -99,7 +99,7 @@ def _ranks(run: Path) -> bool:
         protocol = mapping(read_toml(run / "spec.toml")[1].get("protocol"))
     except RunError:
         return True
-    return protocol.get("task", "ranking") == "ranking"
+    return str(protocol.get("task") or "ranking") == "ranking"
 
 
 @dataclass(frozen=True, slots=True)
