@@ -19,7 +19,9 @@ from llm4rec.app.conversations.parts import Part, read_part
 from llm4rec.app.conversations.spec import parse_conversations, read_conversations
 from llm4rec.app.conversations.talks import converse
 from llm4rec.core import SpecError
+from llm4rec.experiment.spec import read_spec
 
+ROOT = Path(__file__).resolve().parents[2]
 GENRES = ("crime", "love", "space", "war")
 WORLD = """
 [experiment]
@@ -276,3 +278,12 @@ def test_the_resolved_specification_reads_back(folder: Path) -> None:
     assert again.protocols == spec.protocols
     assert again.agents == spec.agents
     assert again.simulators == spec.simulators
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "conversations").glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_specifications_are_valid(path: Path) -> None:
+    spec = read_conversations(path)
+    for world in spec.worlds.values():
+        assert world.spec is not None
+        assert read_spec(world.spec).systems[str(world.system)]
+    assert all(spec.taking_part(name) for name in spec.protocols)
