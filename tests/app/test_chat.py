@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from llm4rec.agents.memory import MemoryStore
 from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.storage import open_database
 from llm4rec.app.agents import open_agents
+from llm4rec.app.chat import talk
 from llm4rec.app.server.api import create_app
 from llm4rec.app.server.browsers import Browsers
 from llm4rec.app.server.config import ServerConfig
@@ -38,8 +37,7 @@ from llm4rec.llm import ChatReply, ChatRequest, LLMConfig, ScriptedModel
 from llm4rec.models.ease import EASE
 from tests.agents.loop.scripts import act
 from tests.agents.loop.test_loop import ASK, GOOD
-from tests.app.served import make_run
-from tests.llm.wire_server import State, says, serve
+from tests.llm.wire_server import says, serve
 from tests.worlds import topics
 
 EASE_FITTED = EASE().fit(topics().split.train, valid=None, rng=np.random.default_rng(0))
@@ -109,7 +107,7 @@ async def say(client: httpx.AsyncClient, message: str = ASK, **more: Any) -> Eve
 
 
 def test_an_agent_with_a_language_model_streams_its_turn(chat: Any, model: Model) -> None:
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         events = await say(client)
         names = [name for name, _ in events]
         assert names[0] == "plan"
@@ -125,14 +123,14 @@ def test_an_agent_with_a_language_model_streams_its_turn(chat: Any, model: Model
         assert again[-1][1]["text"] == "As I said."
         assert [i["item"] for i in again[-1][1]["items"]] == [i["item"] for i in done["items"]]
 
-    sessions = chat(talk)
+    sessions = chat(said)
     with sessions._database.connect() as connection:
         ((body,),) = connection.exec_driver_sql("SELECT body FROM sessions").fetchall()
     assert [said[0] for said in json.loads(body)["dialogue"]["said"]] == [ASK, "again"]
 
 
 def test_a_turn_may_take_longer_than_other_requests(chat: Any, model: Model) -> None:
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         model.free.clear()
         slow = asyncio.create_task(say(client))
         await asyncio.sleep(0.6)
@@ -143,15 +141,15 @@ def test_a_turn_may_take_longer_than_other_requests(chat: Any, model: Model) -> 
         model.script = iter([act("answer", text="You are welcome.", items=[])])
         assert (await say(client, "thanks", session=done["session"]))[-1][1]["shown"] == []
 
-    chat(talk, timeout=0.3)
+    chat(said, timeout=0.3)
 
 
 def test_the_rule_agents_conversations_keep_no_words(chat: Any) -> None:
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         assert (await say(client, agent="rule"))[-1][1]["by"] == "rule"
         assert (await say(client, agent=None))[-1][1]["by"] == "rule"
 
-    sessions = chat(talk)
+    sessions = chat(said)
     with sessions._database.connect() as connection:
         bodies = connection.exec_driver_sql("SELECT body FROM sessions").fetchall()
     assert all("dialogue" not in json.loads(body) and "cooking" not in body for (body,) in bodies)
@@ -172,7 +170,7 @@ def test_the_rule_agent_stands_in_and_says_so(chat: Any, model: Model, case: str
         config["max_steps"], model.script = 1, iter([act("recent_history")])
     expected = "failed" if case == "unreachable" else case
 
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         events = await say(client)
         told = [data for name, data in events if name == "degraded"]
         assert told == [{"agent": "rule", "reason": expected}]
@@ -183,11 +181,11 @@ def test_the_rule_agent_stands_in_and_says_so(chat: Any, model: Model, case: str
         figures = (await client.get("/metrics")).text
         assert f'llm4rec_degraded_total{{reason="{expected}",system="react"}} 1.0' in figures
 
-    chat(talk, seconds=0.3 if case == "slow" else 10.0, **config)
+    chat(said, seconds=0.3 if case == "slow" else 10.0, **config)
 
 
 def test_a_turn_too_many_is_answered_by_rules_and_nobody_waits(chat: Any, model: Model) -> None:
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         model.free.clear()
         slow = asyncio.create_task(say(client))
         await asyncio.sleep(0.1)
@@ -197,17 +195,17 @@ def test_a_turn_too_many_is_answered_by_rules_and_nobody_waits(chat: Any, model:
         model.free.set()
         assert (await slow)[-1][1]["by"] == "react"
 
-    chat(talk, workers=1)
+    chat(said, workers=1)
 
 
 def test_an_agent_that_is_not_served_is_refused(chat: Any) -> None:
-    async def talk(client: httpx.AsyncClient) -> None:
+    async def said(client: httpx.AsyncClient) -> None:
         for agent, says_ in (("plan", "not served here"), ("wizard", "agent: ")):
             answer = await client.post("/v1/chat", json={"message": "x", "agent": agent})
             assert answer.status_code == 422
             assert says_ in answer.json()["error"]["message"]
 
-    chat(talk)
+    chat(said)
 
 
 def test_the_default_agent_needs_a_language_model() -> None:
@@ -241,38 +239,43 @@ def test_agents_are_opened_by_name_table_or_file(tmp_path: Path) -> None:
 
 # -- the terminal ---------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("talked"), "")
+def run(asking_run: Path) -> Path:
+    return asking_run
 
 
-def told(run: Path, said: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "llm4rec.app.cli", "chat", str(run), "--system", "ease", *options]
-    return subprocess.run(command, input=said, capture_output=True, text=True, timeout=120, check=False)
+Told = Callable[..., str]
 
 
-def test_a_talk_with_a_server_is_kept_and_replayed_without_it(run: Path, tmp_path: Path) -> None:
-    file, calls = tmp_path / "mine.toml", str(tmp_path / "calls.sqlite")
-    options = ("--agent", "react", "--llm", str(file), "--calls", calls)
+@pytest.fixture
+def told(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Return a function that talks in the terminal, and returns what was printed."""
+
+    def talk_of(said: str, **options: Any) -> str:
+        lines = iter([said])
+        monkeypatch.setattr("builtins.input", lambda _: next(lines, ""))
+        talk(run, None, "ease", None, **options)
+        return capsys.readouterr().out
+
+    return talk_of
+
+
+def test_a_talk_with_a_server_is_kept_and_replayed_without_it(told: Told, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    options = {"agent": "react", "llm": str(file), "calls": tmp_path / "calls.sqlite"}
     filtering = act("filter_items", attribute="genre", operator="is", value="Horror", among="catalogue")
     with serve() as (url, state):
         state.behaviours = [says(filtering), says(act("answer", text="Boo."))]
-        file.write_text(
-            f'[llm.m]\nbackend = "server"\nmodel = "m"\nbase_url = "{url}"\nretries = 0\n[agent]\nprotocol = "json"\n'
-        )
-        first = told(run, "something scary\n", *options)
-        assert first.returncode == 0, first.stderr
-        assert "Boo.\n1. Horror number" in first.stdout
-        assert_asked(state, 2)
-    again = told(run, "something scary\n", *options, "--replay")
-    assert (again.returncode, again.stdout) == (0, first.stdout)
-    missing = told(run, "something else\n", *options, "--replay")
-    assert missing.returncode == 1
-    assert "not in the store" in missing.stderr
-    down = told(run, "3 horror\n", *options)
-    assert down.returncode == 0
-    assert "the rule agent answers" in down.stdout
-    assert "1. Horror number" in down.stdout
-
-
-def assert_asked(state: State, times: int) -> None:
-    assert len(state.seen) == times
+        table = f'[llm.m]\nbackend = "server"\nmodel = "m"\nbase_url = "{url}"\nretries = 0\n'
+        file.write_text(f'{table}[agent]\nprotocol = "json"\n')
+        first = told("something scary", **options)
+        assert "filter_items(among=catalogue, attribute=genre, operator=is, value=Horror)" in first
+        assert "Boo.\n1. Horror number" in first
+        assert len(state.seen) == 2
+    assert told("something scary", **options, replay=True) == first
+    with pytest.raises(ModelError, match="not in the store"):
+        told("something else", **options, replay=True)
+    with pytest.raises(SpecError, match="--calls"):
+        told("something else", agent="react", llm=str(file), replay=True)
+    down = told("3 horror", **options)
+    assert "the rule agent answers" in down
+    assert "1. Horror number" in down

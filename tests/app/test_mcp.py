@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,19 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
-from tests.app.served import INJECTED, make_run
+from llm4rec.agents.memory import MemoryStore
+from llm4rec.agents.storage import open_database
+from llm4rec.agents.tools import Session
+from llm4rec.app.mcp import Tools, serve_tools
+from llm4rec.app.opening import open_engine
+from llm4rec.core import RunError
+from llm4rec.experiment.opened import OpenRun
+from tests.app.served import INJECTED
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("tools"), "")
+def run(asking_run: Path) -> Path:
+    return asking_run
 
 
 def talk(run: Path, *options: str, calls: list[tuple[str, dict[str, Any]]]) -> tuple[Any, list[Any]]:
@@ -67,14 +73,20 @@ def test_a_client_lists_calls_and_mends(run: Path, tmp_path: Path) -> None:
         assert "\n" not in answer.content[0].text
     assert [f["text"] for f in recalled.structured_content["facts"]] == ["Comedy"]
     assert details.structured_content["items"][0]["name"] == INJECTED  # data, as it is
-    _, again = talk(run, "--user", "u1", "--store", store, "--read-only", calls=[("recall", {}), ("remember", {"text": "x"})])
-    assert [f["text"] for f in again[0].structured_content["facts"]] == ["Comedy"]  # it outlasts the process
-    assert again[1].is_error
+
+
+def test_a_session_that_may_not_write_has_no_tools_that_do(run: Path, tmp_path: Path) -> None:
+    opened = OpenRun(run)
+    engine, memory = open_engine(opened, "ease"), MemoryStore(open_database(tmp_path / "store.sqlite"))
+    known, nobody = Session(engine, memory, "u1"), Session(engine)
+    for session, writes, able in ((known, True, True), (known, False, False), (nobody, True, False)):
+        tools = Tools(session, writes=writes)
+        assert ("remember" in {tool.name for tool in tools.box}) is able
+        assert (asyncio.run(tools.call("remember", {"text": "x"})).error is None) is able
+    opened.close()
 
 
 def test_a_run_that_is_none_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "llm4rec.app.cli", "mcp", str(tmp_path)]
-    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1
+    with pytest.raises(RunError) as error:
+        serve_tools(tmp_path, None, None, None, writes=True)
+    assert "\n" not in str(error.value)
