@@ -62,11 +62,13 @@ class Site:
             here: path of the page among the links.
             template: of the whole page.
             part: template of the part, where the page changes in place.
-            view: what they are filled with.
+            view: what they are filled with; a part alone is told so (``part``).
         """
         asked = request.headers.get("hx-request") == "true" and request.headers.get("hx-history-restore-request") != "true"
         frame = Frame(self.run, here, *self._signed(request))
-        text = render(part if part is not None and asked else template, site=frame, **view)
+        text = (
+            render(part, site=frame, part=True, **view) if part is not None and asked else render(template, site=frame, **view)
+        )
         return HTMLResponse(text, headers={"Vary": "HX-Request"})
 
     @staticmethod
