@@ -2,8 +2,9 @@
 
 ``python experiments/arithmetic_table.py experiments/arithmetic.toml runs/arithmetic`` prints a table in Markdown: the
 difference in hit@5, hit@10, ndcg@5 and ndcg@10 against the system that it is ``like``, with p of the paired
-randomisation test over cases (values averaged over seeds), corrected by Holm over all tests of the table; the
-deviation of the ndcg@10 difference over seeds; what share of new exercises came out right; and the factors chosen.
+randomisation test over cases (values averaged over seeds), as it is and corrected by Holm over all tests of the table;
+the deviation of the ndcg@10 difference over seeds; the factors chosen; and what share of new exercises came out right.
+Runs of one split that have other seeds each are taken together.
 """
 
 from __future__ import annotations
@@ -39,21 +40,23 @@ def values(results: pl.DataFrame, system: str, metric: str) -> NDArray[np.float6
     return mine[VALUE].to_numpy().reshape(mine[SEED].n_unique(), -1)
 
 
-def learnt(directory: RunDirectory, system: str) -> tuple[str, str]:
+def learnt(runs: list[RunDirectory], system: str) -> tuple[str, str]:
     """Return the mean share of right exercises, and the factors chosen for the seeds."""
-    seeds = sorted((directory.path / "models" / system).iterdir())
-    told = [json.loads((seed / "config.json").read_text())["values"]["arithmetic_"] for seed in seeds]
+    folders = sorted((seed for run in runs for seed in (run.path / "models" / system).iterdir()), key=lambda f: int(f.name))
+    told = [json.loads((folder / "config.json").read_text())["values"]["arithmetic_"] for folder in folders]
     right = {kind: np.mean([one["right"][kind] for one in told]) for kind in told[0]["right"]}
     factors = ", ".join(f"{one['factor']:g}" for one in told if "factor" in one)
     return ", ".join(f"{kind} {share:.2f}" for kind, share in right.items()), factors
 
 
-def main(spec: Path, run: Path) -> None:
+def main(spec: Path, runs: list[RunDirectory]) -> None:
     """Print the table."""
+    splits = {run.read_json("environment.json")["split"]["fingerprint"] for run in runs}
+    if len(splits) != 1:
+        sys.exit("the runs are of different splits")
     systems = tomllib.loads(spec.read_text())["systems"]
-    directory = RunDirectory(run)
-    results = directory.read_table("results.parquet")
-    summary = directory.read_json("summary.json")
+    results = pl.concat([run.read_table("results.parquet") for run in runs])
+    summary = runs[0].read_json("summary.json")
     pairs = [(name, other) for name in systems if (other := reference(systems, name)) is not None and name in summary]
     tests, spread = {}, {}
     for name, other in pairs:
@@ -62,19 +65,19 @@ def main(spec: Path, run: Path) -> None:
             tests[name, metric] = paired_test(a.mean(0), b.mean(0), rng=np.random.default_rng(0))
             spread[name, metric] = float((a.mean(1) - b.mean(1)).std(ddof=1)) if len(a) > 1 else 0.0
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    print("| system | ndcg@10 | without | " + " | ".join(f"Δ {m} (p, Holm)" for m in METRICS) + " | Δ ndcg@10 over seeds ± | factor |")
+    head = " | ".join(f"Δ {metric} (p; Holm)" for metric in METRICS)
+    print(f"| system | ndcg@10 | without | {head} | Δ ndcg@10 over seeds ± | factors |")
     print("|---" * (5 + len(METRICS)) + "|")
     for name, other in pairs:
-        cells = [f"{tests[name, m].difference:+.4f} ({tests[name, m].p:.3f}, {corrected[name, m]:.3f})" for m in METRICS]
+        cells = [f"{tests[name, m].difference:+.4f} ({tests[name, m].p:.3f}; {corrected[name, m]:.3f})" for m in METRICS]
         own, without = (values(results, system, "ndcg@10").mean() for system in (name, other))
-        _, factors = learnt(directory, name)
         label = summary[name]["label"] + (" (control)" if summary[name]["control"] else "")
-        deviation = f"{spread[name, 'ndcg@10']:.4f}"
-        print(f"| {label} | {own:.4f} | {without:.4f} | " + " | ".join(cells) + f" | {deviation} | {factors} |")
+        last = f"{spread[name, 'ndcg@10']:.4f} | {learnt(runs, name)[1]}"
+        print(f"| {label} | {own:.4f} | {without:.4f} | {' | '.join(cells)} | {last} |")
     print()
     for name, _ in pairs:
-        print(f"- {summary[name]['label']}: right exercises: {learnt(directory, name)[0]}")
+        print(f"- {summary[name]['label']}: right exercises: {learnt(runs, name)[0]}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), [RunDirectory(Path(run)) for run in sys.argv[2:]])

@@ -222,38 +222,34 @@ class Killed(BaseException):
     """Stands for a kill: nothing in the code catches it."""
 
 
-@pytest.mark.parametrize("after", [3, 11])
-def test_a_killed_training_goes_on_to_the_same_weights(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_is_killed_twice_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     how: dict[str, Any] = {"epochs": 2, "dropout": 0.2, "pass_tokens": 256}
     whole = ItemLLM(config(**how)).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(0))
-    loss, calls = Network.loss, []
+    loss, left = Network.loss, [0]
 
     def killing(self: Network, *args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == after:
+        left[0] -= 1
+        if left[0] == 0:
             raise Killed
         return loss(self, *args)
 
-    how |= {"keep": tmp_path, "keep_every": 2}
-    with monkeypatch.context() as patch:
-        patch.setattr(Network, "loss", killing)
-        with pytest.raises(Killed):
-            ItemLLM(config(**how)).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(0))
-    with monkeypatch.context() as patch:
-        calls, after = [], -1
-        patch.setattr(Network, "loss", killing)
-        again = ItemLLM(config(**how)).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(0))
-        steps = len(calls)
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.network_.model.parameters(), again.network_.model.parameters(), strict=True)
-    )
-    assert [{**r, "seconds": 0} for r in again.training_] == [{**r, "seconds": 0} for r in whole.training_]
-    calls.clear()
+    def again(passes: int, seed: int = 0) -> ItemLLM:
+        left[0] = passes
+        kept = config(**how, keep=tmp_path, keep_every=2)
+        return ItemLLM(kept).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(seed))
+
     monkeypatch.setattr(Network, "loss", killing)
-    ItemLLM(config(**how)).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(0))
-    assert not calls, "a finished training is not done again"
-    ItemLLM(config(**how)).fit(CYCLE.train, valid=CYCLE.valid, rng=RNG(1))
-    assert len(calls) > steps, "another seed starts from the beginning"
+    for passes in (4, 40):  # in the middle of the first epoch, then of the second
+        with pytest.raises(Killed):
+            again(passes)
+    last = again(100)
+    assert 0 < 100 - left[0] < 40, "not all of it was done again"
+    pairs = zip(whole.network_.model.parameters(), last.network_.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert [{**r, "seconds": 0} for r in last.training_] == [{**r, "seconds": 0} for r in whole.training_]
+    again(1)  # a finished training is not done again
+    with pytest.raises(Killed):
+        again(1, seed=1)  # another one begins
 
 
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:

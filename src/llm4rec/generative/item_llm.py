@@ -40,7 +40,7 @@ class ItemLLMConfig(WriterConfig, TuningConfig):
     """``auto`` is the GPU if there is one."""
     dtype: Dtype = "auto"
     """Precision of the model's own weights; ``auto`` is bfloat16 on a GPU and on a processor that has it, else float32.
-    What is trained is float32."""
+    What is trained is float32, and rounds to it when it is merged."""
     length: int = Field(20, ge=1)
     """Most recent events that are read, and events of one training sequence."""
     template: str = "{title}"
