@@ -32,7 +32,8 @@ depth = 10
 rank = [{ component = "ease" }]
 """
 
-EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").rglob("*.toml"))
+#: All but those of conversations, which are read otherwise (tests/app/test_converse.py).
+EXPERIMENTS = sorted(p for p in (Path(__file__).parents[2] / "experiments").rglob("*.toml") if p.parent.name != "conversations")
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
