@@ -83,7 +83,7 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
     space: ClassVar = {
         "learning_rate": Uniform(1e-4, 2e-3, log=True),
         "token_rate": Uniform(1e-3, 2e-2, log=True),
-        "rank": Choice((8, 16, 32)),
+        "lora_rank": Choice((8, 16, 32)),
         "dropout": Uniform(0.0, 0.2),
     }
     network_: Network
@@ -120,7 +120,7 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
             some = np.random.default_rng(seed).permutation(len(valid))[: config.valid_cases]
             looked_at = valid.take(np.sort(some))
         torch.manual_seed(seed)
-        network.adapt(rank=config.rank, alpha=config.alpha, dropout=config.dropout)
+        network.adapt(rank=config.lora_rank, alpha=config.alpha, dropout=config.dropout)
         self.training_ = tune(
             network, examples.draw, config, seed=seed, key=self._key(train, valid, names, seed),
             validate=None if looked_at is None else lambda: self.validated(looked_at),

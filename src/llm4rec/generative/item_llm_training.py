@@ -35,10 +35,10 @@ _FILE, _NOTE = "training.safetensors", "progress"
 class TuningConfig(Config):
     """Parameters of the tuning of a language model."""
 
-    rank: int = Field(16, ge=1)
+    lora_rank: int = Field(16, ge=1)
     """Of the LoRA layers."""
     alpha: float = Field(32.0, gt=0)
-    """LoRA layers count ``alpha / rank`` times."""
+    """LoRA layers count ``alpha / lora_rank`` times."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """Share of what LoRA layers read that is dropped."""
     learning_rate: float = Field(5e-4, gt=0)
