@@ -177,6 +177,7 @@ def test_the_catalogue_is_searched_and_filtered(visit: Any) -> None:
     page.get_by_label("Words").fill("")
     page.locator("#shelf [data-said]", has_text="most touched first").wait_for()
     page.get_by_role("combobox", name="Attribute").select_option("year")
+    page.locator('#shelf-values option[value="2005"]').wait_for(state="attached")
     page.get_by_role("combobox", name="Has to be").select_option("at least")
     page.get_by_role("combobox", name="Value").fill("2005")
     page.keyboard.press("Enter")

@@ -62,13 +62,12 @@ class Site:
             here: path of the page among the links.
             template: of the whole page.
             part: template of the part, where the page changes in place.
-            view: what they are filled with; a part alone is told so (``part``).
+            view: what they are filled with; a part alone is told so (``alone``).
         """
         asked = request.headers.get("hx-request") == "true" and request.headers.get("hx-history-restore-request") != "true"
         frame = Frame(self.run, here, *self._signed(request))
-        text = (
-            render(part, site=frame, part=True, **view) if part is not None and asked else render(template, site=frame, **view)
-        )
+        only = part if asked else None
+        text = render(template, site=frame, **view) if only is None else render(only, site=frame, alone=True, **view)
         return HTMLResponse(text, headers={"Vary": "HX-Request"})
 
     @staticmethod
