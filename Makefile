@@ -23,7 +23,7 @@ demo: .venv/.ready
 	@$(BIN)/llm4rec demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow

@@ -1,9 +1,10 @@
-"""Latency of ``POST /v1/recommend`` under steady load, from a client process on loopback; prints lines of JSON.
+"""``POST /v1/recommend`` under steady load and ``POST /v1/chat`` in many streams, from a client process; prints lines of JSON.
 
 SASRec of a short training on MovieLens-100K (lists of 10, seen masked), served by ``llm4rec serve`` in a process of
 its own with one thread for the scores. The load is open: requests start at a fixed rate whether or not earlier ones
 are answered, and a request's time counts from the moment at which it should have started, so that a server that
-stalls cannot hide it. Client and server share the machine's processors, as the bar says.
+stalls cannot hide it. Client and server share the machine's processors, as the bar says. Chat: so many connections are
+opened, then each asks the rule agent for a list, and all streams are open until the last has ended.
 ``python benchmarks/serving.py [RATE ...]``; the run is made once, in the folder of ``LLM4REC_BENCH_RUN`` if set.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-SECONDS, WARM = 20, 3
+SECONDS, WARM, STREAMS = 20, 3, 1_000
 SPEC = """
 [experiment]
 name = "serving"
@@ -80,6 +82,32 @@ async def load(port: int, rate: float, seconds: float, users: Sequence[str]) -> 
     return np.array(taken)
 
 
+async def talks(port: int, n: int, users: Sequence[str]) -> dict[str, object]:
+    """Open ``n`` connections, ask for a turn on each at once, and return when first words and whole answers came."""
+    streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(n)]
+    begin = time.perf_counter()
+
+    async def turn(at: int) -> tuple[float, float, bool]:
+        reader, writer = streams[at]
+        body = json.dumps({"user": users[at % len(users)], "message": "5 comedies, but no horror"}).encode()
+        head = "POST /v1/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await reader.readuntil(b"event: ")
+        first = time.perf_counter() - begin
+        whole = b"event: done" in await reader.read()
+        return first, time.perf_counter() - begin, whole
+
+    told = await asyncio.gather(*(turn(at) for at in range(n)))
+    for _, writer in streams:
+        writer.close()
+    first, last = np.array([t[0] for t in told]), np.array([t[1] for t in told])
+    return {
+        "streams": n, "answered": sum(t[2] for t in told), "first_event_p50_s": round(float(np.median(first)), 2),
+        "first_event_max_s": round(float(first.max()), 2), "done_p50_s": round(float(np.median(last)), 2),
+        "done_max_s": round(float(last.max()), 2),
+    }  # fmt: skip
+
+
 def measure(run: Path, rates: Sequence[float]) -> None:
     """Print the latencies at several rates of requests a second."""
     command = [sys.executable, "-m", "llm4rec.app.cli", "serve", str(run), "--system", "sasrec", "--port", "0"]
@@ -90,7 +118,7 @@ def measure(run: Path, rates: Sequence[float]) -> None:
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            port = next(int(line.rsplit(":", 1)[1]) for line in process.stderr if "http://" in line)
+            port = next(int(found[1]) for line in process.stderr if (found := re.search(r"http://.*:(\d+)", line)))
             users = [str(user) for user in range(1, 900)]
             asyncio.run(load(port, min(rates), WARM, users))
             for rate in rates:
@@ -99,6 +127,8 @@ def measure(run: Path, rates: Sequence[float]) -> None:
                 told |= {"max_ms": round(float(ms.max()), 2), "requests": len(ms)}
                 sys.stdout.write(json.dumps({"benchmark": "serving", "rate": rate, **told}) + "\n")
                 sys.stdout.flush()
+            for n in (1, STREAMS):
+                sys.stdout.write(json.dumps({"benchmark": "serving", **asyncio.run(talks(port, n, users))}) + "\n")
         finally:
             process.terminate()
             process.wait()

@@ -334,3 +334,11 @@ def test_nothing_acknowledged_is_lost_by_kill_9_and_keys_are_asked_for(server: S
         lines = [json.loads(line) for line in process.log]
     assert {line["route"] for line in lines} >= {"/v1/recommend", "/v1/events"}
     assert all(word not in json.dumps(lines) for word in ("kim", app, reader, slow))
+
+
+def test_a_signal_is_heard_from_the_moment_at_which_the_address_is_told(run: Path, tmp_path: Path) -> None:
+    server = Server(run, "--system", "ease", "--store", str(tmp_path / "store.sqlite"))
+    try:
+        assert server.stop() == 0  # sent before uvicorn listens to signals
+    finally:
+        server.kill()
