@@ -127,9 +127,18 @@ def test_feedback_changes_what_is_chosen() -> None:
     controller = fitted(bandit(**DEAR))
     short = SPLIT.test.take(np.flatnonzero([b == "for short" for b in BEST]))
     for _ in range(20):
-        taken = np.array(chosen(controller, short))
-        controller.feedback(short.queries, np.where(taken == "for short", -1.0, 0.8))
+        taken = controller.chosen(short.queries)
+        assert taken == list(chosen(controller, short))
+        controller.feedback(short.queries, taken, np.where(np.array(taken) == "for short", -1.0, 0.8))
     assert "for short" not in chosen(controller, short)
+
+
+def test_feedback_is_of_the_arm_that_answered_whatever_would_be_chosen_now() -> None:
+    controller = fitted(bandit(**DEAR))
+    before = controller.chooser.precision_.copy()
+    controller.feedback(SPLIT.test.queries, ["for all"] * len(SPLIT.test), np.zeros(len(SPLIT.test)))
+    changed = [bool((a != b).any()) for a, b in zip(controller.chooser.precision_, before, strict=True)]
+    assert [name for name, did in zip(controller.retrievers, changed, strict=True) if did] == ["for all"]
 
 
 def test_what_was_learnt_is_saved(tmp_path: Path) -> None:

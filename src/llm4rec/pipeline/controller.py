@@ -160,11 +160,23 @@ class Controller(Pipeline):
         rewards: NDArray[np.float64] = np.asarray(gains, np.float64) - costs[arms]
         return rewards
 
-    def feedback(self, queries: Queries, rewards: NDArray[np.float64]) -> None:
-        """Take in what became of the lists that these queries were given, in units of the metric, costs not yet taken off."""
-        context = self.contexts.of(self._enriched(queries)[0])
-        arms = self.chooser.choose(context).arms
-        self.chooser.learn(context, arms, self._rewards(rewards, arms))
+    def chosen(self, queries: Queries) -> list[str]:
+        """Return the name of the arm that answers each query, by what is known now."""
+        names, arms = list(self.retrievers), self.chooser.choose(self.contexts.of(self._enriched(queries)[0])).arms
+        return [names[arm] for arm in arms.tolist()]
+
+    def feedback(self, queries: Queries, chosen: Sequence[str], rewards: NDArray[np.float64]) -> None:
+        """Take in what became of lists.
+
+        Args:
+            queries: that were answered.
+            chosen: the arms that answered them, as :meth:`chosen` told at that time: what is learnt in between may have
+                changed the choice.
+            rewards: float64[n], in units of the metric, costs not yet taken off.
+        """
+        names = list(self.retrievers)
+        arms = np.array([names.index(name) for name in chosen], np.int64)
+        self.chooser.learn(self.contexts.of(self._enriched(queries)[0]), arms, self._rewards(rewards, arms))
 
     def facts(self) -> dict[str, Any]:
         """Return what ``fit`` chose and found: for each arm how often it was tried and its mean reward, too."""

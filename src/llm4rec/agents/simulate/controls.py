@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,14 +18,14 @@ _WIDE = 100  # items asked for, of which each turn shows the next ones
 _LONGEST_NAME = 100  # characters
 
 
-class _Answering:
+class _Answering(ABC):
     """An agent whose turn comes at once."""
 
     name = ""
 
+    @abstractmethod
     def answer(self, session: Session, text: str) -> Turn:
         """Return what becomes of a request."""
-        raise NotImplementedError
 
     def steps(self, session: Session, text: str) -> Iterator[Turn]:
         """Yield the turn."""
