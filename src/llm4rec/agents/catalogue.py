@@ -152,7 +152,7 @@ class Catalogue:
     # -- by words ---------------------------------------------------------------------------
     @cached_property
     def _template(self) -> str:
-        columns = [c for c in self.attributes if not _flat(self.table.schema[c]).is_nested()]
+        columns = [c for c in self.attributes if not flat(self.table.schema[c]).is_nested()]
         return "; ".join(f"{{{c}}}" for c in columns)
 
     @cached_property
@@ -207,7 +207,7 @@ class Catalogue:
                 raise DataError(f"items have no attribute {column!r}", where=where, todo=did_you_mean(column, self.attributes))
             kind = self.table.schema[column]
             cells = value if isinstance(value, list) else [value]
-            if any(isinstance(c, bool) != (_flat(kind) == pl.Boolean) or len(str(c)) > _LONGEST_TEXT for c in cells):
+            if any(isinstance(c, bool) != (flat(kind) == pl.Boolean) or len(str(c)) > _LONGEST_TEXT for c in cells):
                 raise DataError(f"{column!r} must hold {kind}", where=where)
             try:
                 pl.Series([value], dtype=kind, strict=True)
@@ -226,7 +226,7 @@ class Catalogue:
         return Catalogue(Vocabulary((*self.items.ids, *(i for i, _ in new)), kind="item"), table, self.known)
 
 
-def _flat(kind: pl.DataType) -> pl.DataType:
+def flat(kind: pl.DataType) -> pl.DataType:
     """Return what a list holds, or the kind itself."""
     return kind.inner if isinstance(kind, pl.List) else kind  # type: ignore[return-value]
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from llm4rec.agents.catalogue import Catalogue
+from llm4rec.agents.catalogue import Catalogue, flat
 from llm4rec.agents.simulate.leak import Secret, scan
 from llm4rec.agents.simulate.values import Facet, Wish
 from llm4rec.core.columns import ITEM
@@ -44,7 +44,7 @@ class Facets:
         """All facets, and which items they hold for: CSR [n_items, facets] of 0 and 1."""
         pieces = []
         for column in self.catalogue.attributes:
-            if _flat(self.catalogue.table.schema[column]).is_nested():
+            if flat(self.catalogue.table.schema[column]).is_nested():
                 continue
             held = self.catalogue.table.select(ITEM, pl.col(column).alias("value"))
             if isinstance(held.schema["value"], pl.List):
@@ -109,8 +109,3 @@ class Facets:
         choices = [[f for f in others if f.attribute == a] for a in dict.fromkeys(f.attribute for f in told)]
         decoys = tuple(some[int(rng.integers(len(some)))] for some in choices if some)
         return Wish(tuple(told), decoys, tuple(dict.fromkeys(f.attribute for f in self.all)))
-
-
-def _flat(kind: pl.DataType) -> pl.DataType:
-    """Return what a list holds, or the kind itself."""
-    return kind.inner if isinstance(kind, pl.List) else kind  # type: ignore[return-value]
