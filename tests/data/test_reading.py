@@ -143,6 +143,46 @@ def test_ids_stay_as_they_are_written(write: Write, ids: tuple[str, str], place:
     assert len(log.events) == 602
 
 
+#: Ids that something on the way from a file to a table or a page might read as something else.
+ODD_IDS = (
+    "a\nb", "x\ty", "a,b", 'q"q', "<b>&amp;</b>", "片 \u200b", "\u202eabc", "e\u0301", "\u00e9", "007", "7", "7.0", "-0",
+    "null", "NaN", "9223372036854775808", "99999999999999999999999", "../x", "👩‍👩‍👧", "a" * 3000,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "parquet"])
+def test_odd_ids_come_back_as_they_went_in(tmp_path: Path, form: str) -> None:
+    """Those that only differ in how the same letter is written, or the same number, are different ids."""
+    pairs = [(f"{x}", y, n) for n, (x, y) in enumerate(zip(ODD_IDS, reversed(ODD_IDS), strict=True))]
+    table = pl.DataFrame(pairs, schema=["user", "item", "time"], orient="row")
+    path = tmp_path / f"e.{form}"
+    if form == "parquet":
+        table.write_parquet(path)
+    else:
+        table.write_csv(path, separator="," if form == "csv" else "\t")
+    assert [row[:2] for row in rows(read(path))] == [pair[:2] for pair in pairs]
+
+
+def test_blanks_around_an_id_count_where_the_format_has_types(tmp_path: Path, write: Write) -> None:
+    """In a text, blanks after a comma are a matter of style; in Parquet, somebody has put them there."""
+    pl.DataFrame({"user": ["a", "a ", " a", "7", " 7"], "item": ["x"] * 5}).write_parquet(tmp_path / "e.parquet")
+    assert set(read(tmp_path / "e.parquet").users) == {"a", "a ", " a", "7", " 7"}
+    assert set(read(write("e.csv", "user, item\na, x\n a,y \n")).users) == {"a"}
+
+
+def test_an_id_that_is_no_number_in_a_column_of_numbers_is_none(tmp_path: Path) -> None:
+    pl.DataFrame({"user": [1.0, float("nan")], "item": [1, 2]}).write_parquet(tmp_path / "e.parquet")
+    with pytest.raises(DataError, match="the user is nan"):
+        read(tmp_path / "e.parquet")
+
+
+def test_ids_with_line_breaks_are_told_of(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    """Two stray quotes, far apart, make one valid cell of all lines between them."""
+    log = read(write("e.csv", 'user,item\nu,i\nu,"j\nv,i\nv,j",\n'.replace('j",', 'j"')))
+    assert len(log.events) == 2
+    assert "1 item ids hold line breaks" in caplog.text
+
+
 def test_whole_numbers_never_become_strings(write: Write) -> None:
     """Strings would take several times the memory and time on a large log."""
     source = opened(write("e.csv", "user,item\n1,10\n2,11\n"), "events", format="auto", encoding="utf-8", names=None)
@@ -249,6 +289,15 @@ BAD: list[tuple[str, str | bytes, dict[str, Any], str]] = [
     ("e.csv", EVENTS, {"min_value": 9}, "the rules leave none of 3 events"),
     ("e.csv", EVENTS, {"user_core": 3}, "the rules leave none of 3 events"),
     ("e.csv", "user,item\nu,i\n", {"min_value": 1}, "min_value needs a column of values"),
+    ("e.csv", "user;item\nu;i\n", {}, r"line 1: its columns are parted by ';', not ','; save it with commas or tabs"),
+    ("e.csv", "user\titem\nu\ti\n", {}, r'parted by .*; set format = "tsv"'),
+    ("e.csv", EVENTS.replace("\n", "\r"), {}, "its lines end in CR alone"),
+    ("e.csv", HEADER + 'u,i,3,1\nu,5" disc,3,1\nu,7" disc,3,1\n', {}, r'line 3: a quote \("\) stands alone'),
+    ("e.csv", HEADER + 'u,i,3,1\nu,"i,3,1\nu,i,3,1\n', {}, r'line 3: a quote \("\) stands alone'),
+    ("e.csv", "u,i,3\n", {"names": ["user", "item"]}, r"e\.csv: has 3 columns for 2 names"),
+    ("e.csv", "u,i\n", {"names": ["user", "item", "time"]}, r"e\.csv: has 2 columns for 3 names"),
+    ("e.csv", HEADER + "u,i,3,20200131\nu,j,3,20200201\n", {}, r"such as 20200131\) look like dates without dashes"),
+    ("e.csv", EVENTS, {"columns": {"user": "movieId", "item": "movieId"}}, "the column 'movieId' cannot be both user and item"),
 ]  # fmt: skip
 
 

@@ -147,6 +147,10 @@ def assemble(tables: Tables, config: DataConfig) -> Log:
     done: dict[str, Any] = {"events_read": len(events)}
     user_ids, user = _codes(events[USER])
     item_ids, item = _codes(events[ITEM])
+    for ids, whose in ((user_ids, USER), (item_ids, ITEM)):
+        if broken := int(ids.str.contains(r"[\r\n]").sum()):
+            told = "%s: %d %s ids hold line breaks; if they should not, a quote stands alone in the file, and lines are lost"
+            log.warning(told, name, broken, whose)
     catalogue = item_ids if tables.items is None else tables.items[ITEM]
     if tables.items is not None:
         unknown = item_ids.filter(~item_ids.is_in(catalogue.implode()))

@@ -54,6 +54,9 @@ def assign(
             name = given[role]
             if name and name not in columns:
                 raise DataError(f"no column {name!r} (for {role!r})", where=where, todo=did_you_mean(name, columns))
+            if name in found.values():
+                other = next(r for r, c in found.items() if c == name)
+                raise DataError(f"the column {name!r} cannot be both {other} and {role}", where=where, todo="mend columns")
             if name:
                 found[role] = name
             continue

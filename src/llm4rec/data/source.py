@@ -13,7 +13,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,12 +41,14 @@ class Source:
         line: row number -> line of the file, or None where the format has no lines.
         blank: is the row a blank line?  In a text this looks at every column, which also makes
             polars check every line's number of fields: it does not where it skips columns.
+        exact: do strings stand as they were meant?  In a text, blanks around a cell are none of it.
     """
 
     path: Path
     frame: pl.LazyFrame
     line: Callable[[int], int | None]
     blank: pl.Expr
+    exact: bool = field(default=False, kw_only=True)
 
     @property
     def columns(self) -> list[str]:
@@ -164,7 +166,8 @@ def delimited(path: Path, content: Path | bytes, separator: str, *, quoted: bool
     """Scan a delimited text; every column is a String, empty fields are null.
 
     Raises:
-        DataError: no header, a column named twice, or a line with more fields than the header has.
+        DataError: no header, another separator, a column named twice, names for more or fewer columns than
+            there are, a line with more fields than the header has, or a stray quote.
     """
 
     def scan() -> pl.LazyFrame:
@@ -174,7 +177,6 @@ def delimited(path: Path, content: Path | bytes, separator: str, *, quoted: bool
             quote_char='"' if quoted else None,
             has_header=names is None,
             infer_schema=False,
-            new_columns=list(names) if names else None,
         )
 
     def line(row: int) -> int | None:
@@ -201,27 +203,51 @@ def delimited(path: Path, content: Path | bytes, separator: str, *, quoted: bool
         frame = scan()
         return frame, frame.collect_schema().names()
 
+    def stray() -> DataError | None:
+        found = _stray_quote(content) if quoted else None
+        if found is None:
+            return None
+        todo = "within a cell write it twice, and the cell in quotes, or leave it out"
+        return DataError('a quote (") stands alone', where=f"{path}, line {found}", todo=todo)
+
     frame, columns = guarded(path, opened)
-    _check_header(path, columns)
-    bare = frame.rename(dict(zip(columns, map(str.strip, columns), strict=True)))
-    return _Delimited(path, bare.with_row_index(ROW), line, BLANK, ragged)
+    if names is not None and len(columns) != len(names):
+        raise DataError(
+            f"has {len(columns)} columns for {len(names)} names", where=str(path), todo="name every column in order"
+        )
+    if names is None:
+        _check_header(path, columns, separator)
+    bare = frame.rename(dict(zip(columns, map(str.strip, names or columns), strict=True)))
+    return _Delimited(path, bare.with_row_index(ROW), line, BLANK, lambda: ragged() or stray())
 
 
 @dataclass(frozen=True)
 class _Delimited(Source):
     """A delimited text, which can look for the line that polars stumbled over."""
 
-    ragged: Callable[[], DataError | None]
+    fault: Callable[[], DataError | None]
 
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         try:
             return super().collect(frame)
         except DataError as error:
-            raise (self.ragged() or error) from None
+            raise (self.fault() or error) from None
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
+def _stray_quote(content: Path | bytes) -> int | None:
+    """Return the first line with a quote that has no other: of a text that cannot be read, most likely the reason."""
+    with lines(content) as stream:
+        return next((number for number, line in enumerate(stream, 1) if line.count('"') % 2), None)
+
+
+def _check_header(path: Path, columns: list[str], separator: str) -> None:
     bare = [c.strip() for c in columns]
+    if any("\r" in c for c in bare):
+        raise DataError("its lines end in CR alone", where=str(path), todo="save it with the usual line ends")
+    other = next((mark for mark in "\t,;|" if len(bare) == 1 and mark != separator and mark in bare[0]), None)
+    if other is not None:
+        way = {"\t": 'set format = "tsv"', ",": 'set format = "csv"'}.get(other, "save it with commas or tabs")
+        raise DataError(f"its columns are parted by {other!r}, not {separator!r}", where=f"{path}, line 1", todo=way)
     for column in bare:
         original = column.rsplit("_duplicated_", 1)[0]
         if bare.count(column) > 1 or (original != column and original in bare):
@@ -232,4 +258,4 @@ def typed(path: Path, frame: pl.LazyFrame) -> Source:
     """Wrap a table that has types of its own (Parquet)."""
     if ROW in frame.collect_schema():
         raise DataError(f"has a column named {ROW!r}", where=str(path))
-    return Source(path, frame.with_row_index(ROW), lambda row: None, pl.lit(False))
+    return Source(path, frame.with_row_index(ROW), lambda row: None, pl.lit(False), exact=True)

@@ -76,20 +76,20 @@ def read_events(source: Source, columns: Mapping[str, str], time_unit: TimeUnit)
 
 def _numbered(source: Source, roles: Mapping[str, str], schema: pl.Schema) -> bool:
     """Do the first rows say that all ids are whole numbers?"""
-    exprs = [_number(roles[role], schema[roles[role]]) for role in (USER, ITEM)]
+    exprs = [_number(roles[role], schema[roles[role]], source) for role in (USER, ITEM)]
     if any(expr is None for expr in exprs):
         return False
     head = source.frame.head(100).filter(~source.blank).select(e.alias(str(i)) for i, e in enumerate(exprs) if e is not None)
     return not any(source.collect(head).null_count().row(0))
 
 
-def _number(name: str, dtype: pl.DataType) -> pl.Expr | None:
+def _number(name: str, dtype: pl.DataType, source: Source) -> pl.Expr | None:
     """Return ids as Int64, null for one that is no whole number or not written as its decimal digits ("007", "+7")."""
     if dtype.is_integer():
         return pl.col(name).cast(pl.Int64, strict=False)
     if dtype != pl.String:
         return None
-    bare = pl.col(name).str.strip_chars()
+    bare = _plain(name, dtype, source)
     plain = bare.str.contains(r"^(0|[1-9][0-9]{0,17})$")
     return pl.when(plain).then(bare.cast(pl.Int64, strict=False))
 
@@ -99,7 +99,7 @@ def _events(source: Source, roles: Mapping[str, str], schema: pl.Schema, *, numb
     picked = []
     for role in (USER, ITEM):
         name = roles[role]
-        number = _number(name, schema[name]) if numbered else None
+        number = _number(name, schema[name], source) if numbered else None
         picked.append((_identifier(name, schema[name], source) if number is None else number).alias(role))
     if BEHAVIOR in roles:
         picked.append(_plain(roles[BEHAVIOR], schema[roles[BEHAVIOR]], source).cast(pl.String).alias(BEHAVIOR))
@@ -160,13 +160,14 @@ def _plain(name: str, dtype: pl.DataType, source: Source) -> pl.Expr:
     if dtype.is_nested() or dtype in (pl.Binary, pl.Object):
         raise DataError(f"column {name!r} holds {dtype}, not single values", where=str(source.path))
     column = pl.col(name)
-    return column.str.strip_chars() if dtype == pl.String else column
+    return column.str.strip_chars() if dtype == pl.String and not source.exact else column
 
 
 def _identifier(name: str, dtype: pl.DataType, source: Source) -> pl.Expr:
-    """Ids are strings; whole numbers that a null has turned into floats lose their '.0'."""
+    """Ids are strings; whole numbers that a null has turned into floats lose their '.0', and nan is no id."""
     column = _plain(name, dtype, source)
     if dtype.is_float():
+        column = pl.when(column.is_finite()).then(column)
         whole = column.cast(pl.Int64, strict=False)
         column = pl.when(whole.cast(pl.Float64) == column).then(whole.cast(pl.String)).otherwise(column.cast(pl.String))
     column = column.cast(pl.String)
@@ -237,6 +238,9 @@ def _seconds(source: Source, times: pl.Series, dtype: pl.DataType, name: str, un
         return times // _PER_SECOND["us"]
     seconds = times // _PER_SECOND[unit] if unit in _PER_SECOND else times
     low, high = int(seconds.min()), int(seconds.max())  # type: ignore[arg-type]
+    if unit == "auto" and low >= 19_000_101 and high <= 21_001_231 and _are_dates(times):
+        what = f"the times (column {name!r}, such as {times[0]}) look like dates without dashes"
+        raise DataError(what, where=str(source.path), todo='write them as 2020-01-31, or set time_unit = "s"')
     size = max(-low, high)
     if size >= _LATEST:
         guess = "ms" if size < _LATEST * 10**3 else "us" if size < _LATEST * 10**6 else "ns"
@@ -247,6 +251,11 @@ def _seconds(source: Source, times: pl.Series, dtype: pl.DataType, name: str, un
             todo=f'set time_unit = "{guess}"' if unit not in _PER_SECOND else "set the time_unit that fits",
         )
     return seconds
+
+
+def _are_dates(numbers: pl.Series) -> bool:
+    """Is each of these numbers of eight digits a day of the calendar, such as 20200131?"""
+    return numbers.cast(pl.String).str.to_date("%Y%m%d", strict=False).null_count() == 0
 
 
 def _split(frame: pl.DataFrame, name: str, mark: str) -> pl.DataFrame:
