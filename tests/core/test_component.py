@@ -22,6 +22,7 @@ from llm4rec.core import (
     Ragged,
     RunError,
     ScoringComponent,
+    SpecError,
 )
 
 
@@ -240,3 +241,24 @@ def test_load_hands_over_the_resources(tmp_path: Path) -> None:
     needy = Needy().fit(None, valid=None, rng=np.random.default_rng(0))  # type: ignore[arg-type]
     needy.save(tmp_path)
     assert Needy.load(tmp_path, Shelf()).encoder == "the encoder small"
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+@pytest.mark.parametrize("row", [0, 70])  # beyond the first piece
+def test_scores_that_are_no_finite_numbers_are_refused(score: float, row: int) -> None:
+    """They would only shorten lists or tie items, and the figures would look like those of any weak system."""
+
+    class Broken(ScoringComponent[ThingConfig]):
+        def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Broken:
+            return self
+
+        def score(self, queries: Queries) -> np.ndarray:  # type: ignore[type-arg]
+            scores = np.full((len(queries), 3), -np.inf, np.float32)
+            scores[queries.users == row, 1] = score
+            return scores
+
+    queries = Queries.of(Ragged.empty(80), users=np.arange(80))
+    lists = Lists(np.zeros((80, 1)), np.zeros((80, 1)))
+    for ask in (lambda: Broken().retrieve(queries, 2, exclude=Ragged.empty(80)), lambda: Broken().rank(queries, lists)):
+        with pytest.raises(SpecError, match="Broken gives scores that are no finite numbers"):
+            ask()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llm4rec.core import SpecError
 from llm4rec.models.als import ALS, ALSConfig
 from tests import worlds
 from tests.contracts import ScoringContract
@@ -67,3 +68,8 @@ def test_other_seeds_give_other_factors_and_no_warning(recwarn: pytest.WarningsR
     one, two = (ALS(ALSConfig(**SMALL)).fit(train, valid=None, rng=np.random.default_rng(s)) for s in (1, 2))
     assert not np.allclose(one.item_factors_, two.item_factors_)
     assert not [w for w in recwarn if "BLAS" in str(w.message)]
+
+
+def test_training_that_diverges_is_one_line() -> None:
+    with pytest.raises(SpecError, match="alpha: training diverged"):
+        ALS(ALSConfig(alpha=1e30)).fit(worlds.topics().split.train, valid=None, rng=np.random.default_rng(0))

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from llm4rec.core import Queries, Ragged
+from llm4rec.core import Queries, Ragged, SpecError
 from llm4rec.models.bpr import BPR, BPRConfig
 from tests import worlds
 from tests.contracts import ScoringContract
@@ -48,3 +49,8 @@ def test_without_a_history_the_most_popular_item_comes_first() -> None:
     model = BPR(BPRConfig(**SMALL)).fit(train, valid=None, rng=np.random.default_rng(0))
     scores = model.score(Queries.of(Ragged.empty(1)))
     assert scores[0].argmax() == train.item_counts.argmax()
+
+
+def test_training_that_diverges_is_one_line() -> None:
+    with pytest.raises(SpecError, match="learning_rate: training diverged"):
+        BPR(BPRConfig(learning_rate=1e30)).fit(worlds.topics().split.train, valid=None, rng=np.random.default_rng(0))

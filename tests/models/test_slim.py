@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm4rec.core import SpecError
 from llm4rec.models.slim import SLIM, SLIMConfig
 from tests import worlds
 from tests.contracts import ScoringContract
@@ -66,3 +67,18 @@ def test_bad_parameters_are_refused() -> None:
     for bad in ({"l1": -1}, {"l2": 0}, {"iterations": 0}, {"tolerance": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             SLIMConfig.model_validate(bad)
+
+
+@pytest.mark.parametrize("l2", [1e-12, 1e300])
+def test_weights_that_are_nowhere_near_the_solution_are_no_answer(l2: float) -> None:
+    """With a tiny ``l2`` every round's step is tiny too: after a hundred of them all weights are still 0."""
+    with pytest.raises(SpecError, match="iterations: no solution is near after"):
+        fitted(l1=3.0, l2=l2)
+
+
+def test_weights_that_are_not_quite_there_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    assert fitted(**SMALL, iterations=4).solved_["change"] < 1
+    assert "give more iterations" in caplog.text
+    caplog.clear()
+    fitted(**SMALL)
+    assert not caplog.text

@@ -86,3 +86,14 @@ def test_a_loss_that_is_no_number_ends_training_at_the_best_weights_or_in_one_li
     assert module.weight.item() == pytest.approx(1 - (-2.0) ** 2), "two steps: the second look was the best"
     assert len(records) < 500
     assert all(r["loss"] < float("inf") for r in records)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_last_step_that_breaks_the_weights_is_no_answer(validated: bool) -> None:
+    """The loss of an epoch's last batch is that of the weights before its step, and says nothing of those after it."""
+    module, optimizer = _setting(1e30)
+    huge = torch.full((1, 1), 1e10)
+    with pytest.raises(SpecError, match=r"training diverged in epoch 1: .* weights are no finite numbers"):
+        train(
+            module, optimizer, lambda _: [huge], _towards_one(module), epochs=1, validate=(lambda: 0.0) if validated else None
+        )  # type: ignore[arg-type]

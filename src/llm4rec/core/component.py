@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from llm4rec.core.dataset import Dataset
-from llm4rec.core.errors import NotFittedError, RunError
+from llm4rec.core.errors import NotFittedError, RunError, SpecError
 from llm4rec.core.lists import Lists
 from llm4rec.core.ragged import Ragged
 from llm4rec.core.space import Space
@@ -297,13 +297,17 @@ class ScoringComponent(Component[C]):
     def _by_pieces(self, queries: Queries, work: Callable[[NDArray[np.int64], NDArray[np.float32]], Lists]) -> list[Lists]:
         """Return ``work(row numbers, scores)`` of pieces that fit, of which one is held at a time.
 
-        The first, small piece tells how large the catalogue is.
+        The first, small piece tells how large the catalogue is.  A score that is nan or positively infinite
+        raises ``SpecError``: it would only drop items from lists, or tie them, and the figures would not tell.
         """
         parts: list[Lists] = []
         start, size = 0, min(self.batch, 64)
         while start < len(queries):
             rows = np.arange(start, min(start + size, len(queries)))
             scores = self.score(queries.take(rows))
+            if not scores.max(initial=-np.inf) < np.inf:  # one pass: the largest is nan as soon as one is
+                what = f"{type(self).__name__} gives scores that are no finite numbers"
+                raise SpecError(what, todo="its parameters are too extreme, or its training diverged")
             parts.append(work(rows, scores))
             start, size = start + len(rows), max(1, min(self.batch, self.cells // max(1, scores.shape[1])))
             del scores  # before the next ones are made

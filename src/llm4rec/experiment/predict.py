@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, DataError, Lists, Predictor, Split, Training
+from llm4rec.core import Cases, DataError, Lists, Predictor, SpecError, Split, Training
 from llm4rec.core.columns import CASE, SCORE, SEED, SYSTEM, VALUE
 from llm4rec.data import as_clicks
 from llm4rec.experiment.directory import RunDirectory
@@ -60,6 +60,9 @@ def predict(component: Predictor, cases: Cases) -> Trace:
     if predictions.shape != (len(cases),) or predictions.dtype != np.float32:
         kind = type(component).__name__
         raise ValueError(f"{kind} predicts {predictions.dtype}{list(predictions.shape)}, not float32[{len(cases)}]")
+    if not np.isfinite(predictions).all():
+        what = f"{type(component).__name__} predicts values that are no finite numbers"
+        raise SpecError(what, todo="its parameters are too extreme, or its training diverged")
     lists = Lists(cases.truth.values[:, None], predictions[:, None])
     return Trace((StageRecord("predict", "predict", lists, seconds),), 1)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Dataset, Ragged, Split
+from llm4rec.core import Cases, Dataset, Ragged, SpecError, Split
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
@@ -76,6 +77,16 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
             return _Runner(spec, directory, Plan(spec, split), resources, tell).run(dataset, started)
         finally:
             resources.close()
+
+
+@contextmanager
+def _of(name: str) -> Iterator[None]:
+    """Say of a specification's error within whose parameters it is about."""
+    try:
+        yield
+    except SpecError as error:
+        where = f"systems.{name}" if error.where is None else f"systems.{name}.{error.where}"
+        raise SpecError(error.what, where=where, todo=error.todo) from None
 
 
 @dataclass
@@ -142,7 +153,8 @@ class _Runner:
         cases, exclude = self.question.cases.take(rows), self.question.exclude.take(rows)
         self.tell(f"{label}: serving {len(rows)} cases ...")
         clock = time.perf_counter()
-        trace = self._serve(name, component, cases, exclude)
+        with _of(name):
+            trace = self._serve(name, component, cases, exclude)
         serve_seconds = time.perf_counter() - clock
         results = self._measure(trace, cases, exclude)
         clock, explained, judged = time.perf_counter(), rows[:0], None
@@ -234,7 +246,8 @@ class _Runner:
                 component = restore(built, folder, self.resources)
             else:
                 clock = time.perf_counter()
-                component = built.fit(self.plan.split.train, valid=self.plan.split.valid, rng=np.random.default_rng(seed))
+                with _of(name):
+                    component = built.fit(self.plan.split.train, valid=self.plan.split.valid, rng=np.random.default_rng(seed))
                 seconds = time.perf_counter() - clock
                 with self.directory.writing(f"models/{name}/{seed}") as scratch:
                     component.save(scratch)

@@ -6,11 +6,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from llm4rec.core import Cases, Config, Dataset, Queries, Ragged, ScoringComponent, Uniform, Whole
+from llm4rec.core import Cases, Config, Dataset, Queries, Ragged, ScoringComponent, SpecError, Uniform, Whole
 from llm4rec.models.history import history_matrix
 
 
@@ -63,7 +64,11 @@ class ALS(ScoringComponent[ALSConfig]):
                 iterations=self.config.iterations,
                 random_state=int(rng.integers(2**31)),
             )
-            model.fit(train.matrix(), show_progress=False)
+            try:
+                model.fit(train.matrix(), show_progress=False)
+            except ModelFitError:
+                what = "training diverged: factors are no finite numbers"
+                raise SpecError(what, where="alpha", todo="give a smaller one, or a larger l2") from None
         self.item_factors_ = np.asarray(model.item_factors, dtype=np.float32)  # [n_items, f]
         return self
 

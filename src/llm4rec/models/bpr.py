@@ -6,11 +6,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 from implicit.cpu.bpr import BayesianPersonalizedRanking
+from implicit.recommender_base import ModelFitError
 from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, Uniform, Whole
+from llm4rec.core import Cases, Config, Dataset, Queries, ScoringComponent, SpecError, Uniform, Whole
 from llm4rec.models.history import history_matrix
 
 
@@ -70,7 +71,11 @@ class BPR(ScoringComponent[BPRConfig]):
                 num_threads=1,
                 random_state=int(rng.integers(2**31)),
             )
-            model.fit(train.matrix(), show_progress=False)
+            try:
+                model.fit(train.matrix(), show_progress=False)
+            except ModelFitError:
+                what = "training diverged: factors are no finite numbers"
+                raise SpecError(what, where="learning_rate", todo="give a smaller one, or a smaller l2") from None
         # implicit keeps the bias as the last item factor, against a last user factor of 1.
         self.item_factors_ = np.ascontiguousarray(model.item_factors[:, :-1], dtype=np.float32)  # [n_items, f]
         biases = np.asarray(model.item_factors[:, -1], dtype=np.float32)

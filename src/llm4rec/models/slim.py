@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from llm4rec.core import Cases, Choice, Config, Dataset, Queries, ScoringComponent, Uniform
+from llm4rec.core import Cases, Choice, Config, Dataset, Queries, ScoringComponent, SpecError, Uniform
 from llm4rec.models.ease import inverse, item_gram
 from llm4rec.models.history import history_matrix
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: ADMM takes 1.6 steps for each one: the usual over-relaxation, which saves about a third of the rounds.
 _OVER = 1.6
+
+_LOG = logging.getLogger(__name__)
 
 
 class SLIMConfig(Config):
@@ -68,11 +71,19 @@ class SLIM(ScoringComponent[SLIMConfig]):
     solved_: dict[str, float]
 
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
-        """Solve for all weights; memory and time a round are m^2 and m^3 for m items with events."""
+        """Solve for all weights; memory and time a round are m^2 and m^3 for m items with events.
+
+        Raises ``SpecError`` if the rounds end further from the solution than its largest weight.
+        """
         from scipy import sparse
 
         known, gram = item_gram(train)
         found, self.solved_ = self._solve(gram)
+        change, reached = self.solved_["change"], f"after {self.solved_['rounds']} rounds"
+        if not change < 1:
+            raise SpecError(f"no solution is near {reached}", where="iterations", todo="give more, or a larger l2")
+        if change > self.config.tolerance:
+            _LOG.warning("SLIM: %s a weight is still %.2g of the largest from its end: give more iterations", reached, change)
         weights = sparse.coo_matrix(found)
         self.weights_ = sparse.csr_matrix(
             (weights.data, (known[weights.row], known[weights.col])), shape=(train.n_items, train.n_items)

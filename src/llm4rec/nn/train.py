@@ -65,7 +65,7 @@ def train(
         One record an epoch: ``epoch``, ``loss``, ``seconds``, and ``valid`` where it was asked.
 
     Raises:
-        SpecError: the loss is no number any more before there are best weights to return to.
+        SpecError: the loss or a weight is no finite number any more before there are best weights to return to.
     """
     history: list[dict[str, float]] = []
     best, best_weights, waited = float("-inf"), None, 0
@@ -90,9 +90,12 @@ def train(
                     for kept, now in zip(averaged.parameters(), module.parameters(), strict=True):
                         kept.lerp_(now, 1 - decay)
         record = {"epoch": epoch, "loss": float(torch.stack(losses).mean()), "seconds": time.perf_counter() - start}
-        if not math.isfinite(record["loss"]):
+        # The loss is that of the weights before the last step, so they are looked at themselves.
+        whole = all(bool(weight.isfinite().all()) for weight in module.parameters())
+        if not whole or not math.isfinite(record["loss"]):
             if best_weights is None:
                 what = f"training diverged in epoch {epoch}: the loss is {record['loss']}"
+                what = f"{what} and weights are no finite numbers" if not whole else what
                 raise SpecError(what, where="learning_rate", todo="give a smaller one")
             log.warning("training diverged in epoch %d; the best weights before it are kept", epoch)
             break
