@@ -8,12 +8,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from llm4rec.app.terminal import print_comparison
+from llm4rec.app.comparison import print_comparison, print_effects
 from llm4rec.core import RunError
 from llm4rec.experiment.compare import compare
+from llm4rec.experiment.planned import Effect, effects
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
-from llm4rec.metrics import minimum_detectable
+from llm4rec.metrics import holm, minimum_detectable
 
 
 @pytest.fixture
@@ -122,3 +123,91 @@ def test_a_run_named_twice_and_one_without_its_rules_say_so(two_runs: list[Path]
     (two_runs[1] / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(RunError, match=r"two: environment\.json names no split or protocol; run it again"):
         compare(two_runs)
+
+
+# -- each system against its own baseline ----------------------------------------------------------
+PLANNED = {"sasrec": "ease", "both": "ease", "told": "text"}
+
+
+@pytest.fixture
+def planned_run(log_folder: Path) -> Path:
+    path = log_folder / "spec.toml"
+    text = path.read_text()
+    for name, other in PLANNED.items():
+        text = text.replace(f"[systems.{name}]\n", f'[systems.{name}]\nagainst = "{other}"\n')
+    path.write_text(text)
+    run(read_spec(path), log_folder / "planned")
+    return log_folder / "planned"
+
+
+def test_each_system_is_tested_against_its_own_baseline_in_each_metric(planned_run: Path) -> None:
+    metrics = ["hit@5", "ndcg@10"]
+    found = effects([planned_run], metrics=metrics, planned=True)
+    assert [(e.system, e.metric) for e in found] == [(name, metric) for name in PLANNED for metric in metrics]
+    summary = json.loads((planned_run / "summary.json").read_text())
+    results = pl.read_parquet(planned_run / "results.parquet")
+
+    def of(system: str, metric: str) -> pl.DataFrame:
+        return results.filter((pl.col("system") == system) & (pl.col("metric") == metric))
+
+    for e in found:
+        own, other = of(e.system, e.metric), of(PLANNED[e.system], e.metric)
+        other = other.filter(pl.col("case").is_in(own["case"].unique().to_list()))
+        assert e.n == summary[e.system]["cases"] == own["case"].n_unique()
+        assert e.against == summary[PLANNED[e.system]]["label"]
+        assert e.mean == pytest.approx(own["value"].mean())
+        assert e.baseline == pytest.approx(other["value"].mean())
+        assert e.difference == pytest.approx(e.mean - e.baseline)
+        assert e.low <= e.difference <= e.high
+        seeds = own.group_by("seed").agg(pl.col("value").mean())
+        assert e.seeds == len(seeds)
+        # EASE and the text retriever have one seed, which stands beside both of SASRec's.
+        assert e.deviation is None if len(seeds) == 1 else e.deviation == pytest.approx(seeds["value"].std())
+    assert {e.system: e.seeds for e in found} == {"sasrec": 2, "both": 1, "told": 1}
+    assert [e.p_holm for e in found] == pytest.approx(holm([e.p for e in found]))
+    assert {e.n for e in effects([planned_run], planned=True, full=True)} == {summary["ease"]["cases"]}
+
+
+def test_several_metrics_have_one_reference_too(planned_run: Path) -> None:
+    metrics = ["ndcg@10", "hit@5"]
+    found = {(e.system, e.metric): e for e in effects([planned_run], metrics=metrics, against="ease", full=True)}
+    for metric in metrics:
+        rows = {row.system: row for row in compare([planned_run], metric=metric, against="ease", full=True)}
+        for name, row in rows.items():
+            if name != "ease":
+                one = found.pop((name, metric))
+                assert (one.mean, one.difference, one.p) == (row.mean, row.difference, row.p)
+    assert not found
+    best = compare([planned_run], full=True)[0]
+    assert best.label in {e.against for e in effects([planned_run], metrics=["ndcg@10", "hit@5"], full=True)}
+
+
+def test_the_difference_of_two_systems_with_seeds_is_taken_seed_by_seed(planned_run: Path) -> None:
+    path = planned_run.parent / "spec.toml"
+    path.write_text(path.read_text() + '[systems.wider]\nlike = "sasrec"\nagainst = "sasrec"\nwidth = 16\n')
+    run(read_spec(path), planned_run)
+    wider = next(e for e in effects([planned_run], planned=True) if e.system == "wider")
+    results = pl.read_parquet(planned_run / "results.parquet").filter(pl.col("metric") == "ndcg@10")
+    means = results.group_by("system", "seed").agg(pl.col("value").mean()).pivot(on="system", index="seed", values="value")
+    assert wider.seeds == 2
+    assert wider.deviation == pytest.approx((means["wider"] - means["sasrec"]).std())
+
+
+def test_a_slice_and_seeds_are_shown_beside_the_differences(planned_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[Effect] = effects([planned_run], planned=True, slice_of="tail")
+    inside = pl.read_parquet(planned_run / "cases.parquet").filter(pl.col("slices").list.contains("tail"))
+    assert {e.n for e in found if e.system != "told"} == {len(inside)}
+    assert 0 < len(inside) < 60
+    print_effects(effects([planned_run], metrics=["hit@5", "ndcg@10"], planned=True), markdown=True)
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if line.startswith("|")]
+    assert lines[0].startswith("| system | against | metric | mean | baseline's | difference |")
+    assert lines[2].startswith("| SASRec | EASE | hit@5 |")
+    assert lines[3].startswith("|  |  | ndcg@10 |")
+    assert "6 tests, paired over cases, values averaged over 2 seeds; Holm's correction is over all of them." in shown
+
+
+def test_a_run_that_plans_nothing_says_how(log_folder: Path) -> None:
+    run(read_spec(log_folder / "spec.toml"), log_folder / "out")
+    with pytest.raises(RunError, match=r"out: no system names a baseline; say against = 'SYSTEM' in \[systems.NAME\]"):
+        effects([log_folder / "out"], planned=True)

@@ -65,7 +65,7 @@ def test_a_made_world_is_a_data_set_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "known: augment, control, half_life, l2")),
+        ("l2 = 100", "l3 = 100", ("systems.ease", "l3", "known: against, augment, control, half_life, l2")),
         ("l2 = 100", "l2 = -1", ("systems.ease", "l2", "-1")),
         ("l2 = 100", 'l2 = "much"', ("systems.ease", "l2", "much")),
         ('component = "text"', 'component = "txt"', ("systems.text.component", "'txt'", "did you mean 'text'")),
@@ -234,6 +234,19 @@ def test_a_system_like_another_differs_in_what_it_says() -> None:
     assert (wide.parts[0].params["width"], wide.parts[0].params["item_init"]["control"]) == (128, "shuffled")
     assert (shuffled.control, wide.control) == (True, False)  # what a system is to the table is not taken over
     assert shuffled.note == ""
+
+
+def test_a_baseline_is_named_and_not_taken_over() -> None:
+    text = (
+        LIKE.partition("[systems.shuffled]")[0]
+        + '[systems.shuffled]\nlike = "sasrec"\nagainst = "sasrec"\ncontrol = true\n[systems.wide]\nlike = "shuffled"\n'
+    )
+    spec = parse_spec(text)
+    assert [spec.systems[n].against for n in ("sasrec", "shuffled", "wide")] == ["", "sasrec", ""]
+    assert parse_spec(spec.dump()).systems["shuffled"].against == "sasrec"
+    for name, message in (("sasrek", "'sasrek' is no system; did you mean 'sasrec'"), ("shuffled", "is tested against itself")):
+        with pytest.raises(SpecError, match=f"systems.shuffled.against: {message}"):
+            parse_spec(text.replace('against = "sasrec"', f'against = "{name}"'))
 
 
 def test_what_is_like_another_follows_its_parameters() -> None:

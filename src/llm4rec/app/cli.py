@@ -160,10 +160,16 @@ def report(run: RunArgument) -> None:
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run directories of one split and protocol.")],
-    metric: Annotated[str | None, typer.Option(help="Such as recall@20; by default the first run's primary one.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Such as recall@20, or several separated by commas; by default the first run's primary one."),
+    ] = None,
     against: Annotated[
         str | None, typer.Option(help="The system, or RUN/SYSTEM, that all others are tested against; by default the best.")
     ] = None,
+    planned: Annotated[
+        bool, typer.Option("--planned", help="Test each system against the one that its specification names (against = ...).")
+    ] = False,
     slice_of: Annotated[
         str | None, typer.Option("--slice", help="Only these cases: head, tail, cold, short or long (history).")
     ] = None,
@@ -171,10 +177,20 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Put the systems of one or several runs into one table, tested in pairs on the cases that they share."""
-    from llm4rec.app.terminal import print_comparison
+    from llm4rec.app.comparison import print_comparison, print_effects
+    from llm4rec.core import SpecError
     from llm4rec.experiment.compare import compare as put_together
+    from llm4rec.experiment.planned import effects
 
-    print_comparison(put_together(runs, metric=metric, against=against, full=full, slice_of=slice_of), markdown=markdown)
+    if planned and against is not None:
+        raise SpecError("--planned and --against both name what is tested against", todo="give one of them")
+    metrics = [] if metric is None else [m.strip() for m in metric.split(",") if m.strip()]
+    if planned or len(metrics) > 1:
+        found = effects(runs, metrics=metrics, against=against, planned=planned, full=full, slice_of=slice_of)
+        print_effects(found, markdown=markdown)
+    else:
+        rows = put_together(runs, metric=next(iter(metrics), None), against=against, full=full, slice_of=slice_of)
+        print_comparison(rows, markdown=markdown)
 
 
 @app.command()

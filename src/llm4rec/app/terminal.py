@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 import tomllib
@@ -12,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from llm4rec.app.cells import bare_table, console_of_results, decimal, plain
 from llm4rec.app.doctor import Finding
 from llm4rec.core import RunError
 from llm4rec.experiment.audit.finding import Verdict
-from llm4rec.experiment.compare import Row
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.estimate import Row as Asked
 from llm4rec.experiment.tune import Tuned
 from llm4rec.llm import Estimate
-from llm4rec.metrics import LOWER, cases_needed
+from llm4rec.metrics import LOWER
 
 if TYPE_CHECKING:  # the audit loads every library that a system may need
     from llm4rec.experiment.audit.audit import Audit
     from llm4rec.experiment.item_ids import Inspected
-
-#: Control characters, and those that turn the direction of writing.
-_OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 @contextmanager
@@ -62,16 +57,6 @@ def narrator(quiet: bool) -> Iterator[Callable[[str], None]]:
             yield tell
 
 
-def _console() -> Console:
-    """Return the console for results: a file or pipe gets room for whole rows, whatever the terminal's width."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
-
-
-def _table(**options: Any) -> Table:
-    return Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), **options)
-
-
 def print_leaderboard(run: Path) -> None:
     """Print a run's summary: systems on all cases, then all on the sample of the slow ones."""
     directory = RunDirectory(run)
@@ -83,7 +68,7 @@ def print_leaderboard(run: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"spec.toml or environment.json is broken ({error})"
         raise RunError(what, where=str(run), todo="run the experiment again") from None
-    console = _console()
+    console = console_of_results()
     console.print(Text(head, "dim"))
     everyone = {n: s["metrics"] for n, s in summary.items() if not s["sampled"]}
     if everyone:
@@ -104,7 +89,7 @@ def _leaderboard(
     wanted = (primary, f"recall@{k}", "recall@100") if k else (primary, *next(iter(metrics.values())))
     shown = [m for m in dict.fromkeys(wanted) if all(m in v for v in metrics.values())]
     asks = any(summary[n]["uses_llm"] for n in metrics)
-    table = _table(title=Text(title, "bold"), title_justify="left")
+    table = bare_table(title=Text(title, "bold"), title_justify="left")
     table.add_column("system", overflow="fold")
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
@@ -122,37 +107,26 @@ def _leaderboard(
         system, cells = summary[name], []
         for metric in shown:
             value = metrics[name][metric]
-            cells.append(_decimal(value["mean"]))
+            cells.append(decimal(value["mean"]))
             if metric == primary:
-                cells.append(f"{_decimal(value['low'])} - {_decimal(value['high'])}")
+                cells.append(f"{decimal(value['low'])} - {decimal(value['high'])}")
         cells += [f"{system['fit_seconds']:.1f}", f"{system['ms_per_query']:.2f}"]
         if asks:
             tokens = (system["llm"]["tokens_in"] or 0) + (system["llm"]["tokens_out"] or 0)
             cells.append(f"{tokens:,}" if system["uses_llm"] else "")
         style = "dim" if system["control"] else ""
-        table.add_row(Text(_plain(system["label"]) + (" (control)" if system["control"] else "")), *cells, style=style)
+        table.add_row(Text(plain(system["label"]) + (" (control)" if system["control"] else "")), *cells, style=style)
     console.print()
     console.print(table)
 
 
-def _decimal(value: float | None) -> str:
-    if value is None:  # such as the AUC of questions of one class
-        return "none"
-    return f"{value:.4f}".removeprefix("0")
-
-
-def _plain(text: str) -> str:
-    """Return one line without what a terminal obeys: titles and answers are anybody's text."""
-    return " ".join(_OBEYED.sub(" ", text).split())
-
-
 def print_estimate(rows: Sequence[Asked], stand_ins: Sequence[str]) -> None:
     """Print what a run would ask its language models."""
-    console = _console()
+    console = console_of_results()
     if not rows:
         console.print("no system asks a language model")
         return
-    table = _table()
+    table = bare_table()
     for column in ("system", "model"):
         table.add_column(column, overflow="fold")
     for column in ("calls", "stored", "tokens in", "tokens out", "at most", "US$", "at most US$", "time"):
@@ -162,7 +136,7 @@ def print_estimate(rows: Sequence[Asked], stand_ins: Sequence[str]) -> None:
         cells = [f"{e.calls:,}", f"{e.cached:,}", f"{e.tokens_in:,}", f"{e.tokens_out:,}", f"{e.most_in + e.most_out:,}"]
         money = ["unknown" if x is None else f"{x:.2f}" for x in (usd, most)]
         taken = "unknown" if e.seconds is None else f"{e.seconds:,.0f} s"
-        table.add_row(Text(_plain(system)), Text(_plain(llm)), *cells, *money, taken)
+        table.add_row(Text(plain(system)), Text(plain(llm)), *cells, *money, taken)
 
     for row in rows:
         line(row.system, row.llm, row.estimate, row.usd, row.most_usd)
@@ -172,96 +146,32 @@ def print_estimate(rows: Sequence[Asked], stand_ins: Sequence[str]) -> None:
         line("all", "", sum((row.estimate for row in rows[1:]), rows[0].estimate), *sums)
     console.print(table)
     if stand_ins:
-        names = ", ".join(_plain(name) for name in stand_ins)
+        names = ", ".join(plain(name) for name in stand_ins)
         console.print(Text(f"not fitted yet, items drawn by popularity stood in: {names}", "dim"))
     console.print(Text("calls and tokens are estimates; nothing was asked, and nothing was written", "dim"))
 
 
-def print_comparison(rows: Sequence[Row], *, markdown: bool) -> None:
-    """Print systems of several runs beside their reference."""
-    several = len({row.run for row in rows}) > 1
-    asks = any(row.tokens for row in rows)
-    head = [
-        *(("run",) if several else ()),
-        "system",
-        "mean",
-        "95 % interval",
-        "difference",
-        "p",
-        "p (Holm)",
-        "detectable",
-        "front",
-        "fit s",
-        "ms/query",
-    ]
-    head += ["LLM tokens"] if asks else []
-    cells = []
-    for row in rows:
-        tested = ["", "", "", ""] if row.difference is None or row.p is None or row.p_holm is None else [
-            f"{row.difference:+.4f}", _p(row.p), _p(row.p_holm), _decimal(row.detectable or 0.0)
-        ]  # fmt: skip
-        tested.append("" if row.control else "yes" if not row.below else f"below {_plain(row.below[0])}"[:32])
-        label = _plain(row.label) + (" (control)" if row.control else "")
-        figures = [_decimal(row.mean), f"{_decimal(row.low)} - {_decimal(row.high)}", *tested]
-        cost = [f"{row.fit_seconds:.1f}", f"{row.ms_per_query:.2f}", *((f"{row.tokens:,}",) if asks else ())]
-        cells.append([*((_plain(row.run),) if several else ()), label, *figures, *cost])
-    words = 2 if several else 1
-    if markdown:
-        lines = [head, ["---"] * words + ["---:"] * (len(head) - words), *([c.replace("|", "\\|") for c in r] for r in cells)]
-        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        print("\n" + _resolution(rows))
-        return
-    table = _table()
-    for at, column in enumerate(head):
-        table.add_column(column, justify="left" if at < words else "right", overflow="fold" if at < words else "ellipsis")
-    for line in cells:
-        table.add_row(*map(Text, line))
-    console = _console()
-    console.print(Text(f"{rows[0].n} cases; tested against the row without a difference", "dim"))
-    console.print(table)
-    console.print(Text(_resolution(rows), "dim"))
-
-
-def _resolution(rows: Sequence[Row]) -> str:
-    """Say which differences so many cases can show, by the system that is nearest to the reference."""
-    tested = [r for r in rows if r.difference is not None and r.deviation and not r.control]
-    if not tested:
-        return "nothing was tested"
-    near = min(tested, key=lambda r: abs(r.difference or 0.0))
-    shown, deviation = near.detectable or 0.0, near.deviation or 0.0
-    finer = next((d for d in (0.05, 0.02, 0.01, 0.005, 0.002) if d < shown / 1.5), 0.001)
-    return (
-        f"With {near.n:,} cases a difference to {_plain(near.label)} under {_decimal(shown)} cannot be told from none "
-        f"(two-sided .05, power .8); {cases_needed(finer, deviation):,} cases would show {_decimal(finer)}. "
-        "Front: nobody is as good in accuracy, time a query and money, and better in one of them."
-    )
-
-
-def _p(p: float) -> str:
-    return "< .001" if p < 0.001 else _decimal(round(p, 3))[:4]
-
-
 def print_outcomes(tuned: Tuned) -> None:
     """Print what tuning came to: figures, then the parameters that changed."""
-    console = _console()
+    console = console_of_results()
     metric = tuned.outcomes[0].metric
     console.print(Text(f"{metric} on {tuned.cases} validation cases; mean over the seeds", "dim"))
-    table = _table()
+    table = bare_table()
     for column in ("system", "best", "default", "gain", "trial", "trials", "failed", "seeds", "seconds"):
         table.add_column(column, justify="left" if column == "system" else "right", overflow="fold")
     for o in tuned.outcomes:
         if o.best is None:
             figures = ["failed", "failed", "", ""]
         else:
-            spread = "" if o.deviation is None else f" ± {_decimal(o.deviation)}"
-            own = ["failed", ""] if o.default is None or o.gain is None else [_decimal(o.default), f"{o.gain:+.4f}"]
-            figures = [_decimal(o.best) + spread, *own, str(o.number)]
+            spread = "" if o.deviation is None else f" ± {decimal(o.deviation)}"
+            own = ["failed", ""] if o.default is None or o.gain is None else [decimal(o.default), f"{o.gain:+.4f}"]
+            figures = [decimal(o.best) + spread, *own, str(o.number)]
         count = f"{o.trials}{' (all)' if o.exhausted else ''}"
         table.add_row(Text(o.system), *figures, count, str(o.failed), str(o.seeds), f"{o.seconds:.0f}")
     console.print(table)
     for o in tuned.outcomes:
         if o.best is None:
-            console.print(Text(f"{o.system}: every trial failed: {_plain(o.error or '')}", "red"))
+            console.print(Text(f"{o.system}: every trial failed: {plain(o.error or '')}", "red"))
         elif o.number:
             console.print(Text(f"{o.system}: {', '.join(f'{k} = {v}' for k, v in o.params.items())}"))
         else:
@@ -273,43 +183,43 @@ def print_outcomes(tuned: Tuned) -> None:
 def print_recommendations(answer: Mapping[str, Any]) -> None:
     """Print one list, with what it was made from and why."""
     console = Console(highlight=False)
-    recent = "; ".join(map(_plain, answer["recent"])) or "none"
-    console.print(Text(f"{_plain(answer['label'])}, after {answer['history_length']} events; most recent: {recent}", "dim"))
-    table = _table()
+    recent = "; ".join(map(plain, answer["recent"])) or "none"
+    console.print(Text(f"{plain(answer['label'])}, after {answer['history_length']} events; most recent: {recent}", "dim"))
+    table = bare_table()
     for column in ("rank", "item", "title", "score"):
         table.add_column(column, justify="right" if column in ("rank", "score") else "left")
     if answer["why"]:
         table.add_column("why")
     for rank, (item, title, score) in enumerate(answer["list"], 1):
         why = [answer["why"].get(item, "")] if answer["why"] else []
-        table.add_row(str(rank), Text(_plain(item)), Text(_plain(title)), f"{score:.4f}", *(Text(_plain(w)) for w in why))
+        table.add_row(str(rank), Text(plain(item)), Text(plain(title)), f"{score:.4f}", *(Text(plain(w)) for w in why))
     console.print(table)
 
 
 def print_sets(sets: Sequence[Any]) -> None:
     """Print the named sets."""
-    table = _table()
+    table = bare_table()
     for column in ("name", "users", "items", "events", "here", "what it is; licence"):
         table.add_column(column, justify="right" if column in ("users", "items", "events") else "left")
     for info in sets:
         numbers = (f"{n:,}" for n in (info.users, info.items, info.events))
         table.add_row(info.name, *numbers, "yes" if info.available else "no", Text(f"{info.about}; {info.licence}"))
-    _console().print(table)
+    console_of_results().print(table)
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a mapping as two columns."""
-    table = _table(show_header=False)
+    table = bare_table(show_header=False)
     for key, value in facts.items():
         if isinstance(value, Mapping):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         table.add_row(Text(str(key), "dim"), Text(str(value)))
-    _console().print(table)
+    console_of_results().print(table)
 
 
 def print_findings(findings: Sequence[Finding]) -> bool:
     """Print the doctor's findings; say whether all is well."""
-    console = _console()
+    console = console_of_results()
     for finding in findings:
         mark = {"good": Text("good  ", "green"), "note": Text("note  ", "yellow"), "bad": Text("bad   ", "red")}[
             finding.verdict
@@ -324,7 +234,7 @@ _VERDICTS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "leak": "bo
 
 def print_audit(audit: Audit) -> None:
     """Print what an audit found, one row for each number."""
-    table = _table()
+    table = bare_table()
     for column in ("check", "verdict", "number", "what it is"):
         table.add_column(column, justify="right" if column == "number" else "left", overflow="fold")
     table.add_column("what it means, and what to do", overflow="fold", ratio=1)
@@ -334,25 +244,25 @@ def print_audit(audit: Audit) -> None:
         number = "" if finding.value is None else f"{finding.value:.4g}"
         name = "" if finding.check == last else finding.check
         verdict = Text(finding.verdict, _VERDICTS[finding.verdict])
-        table.add_row(name, verdict, number, Text(_plain(what)), Text(_plain(finding.line)))
+        table.add_row(name, verdict, number, Text(plain(what)), Text(plain(finding.line)))
         last = finding.check
-    console = _console()
+    console = console_of_results()
     console.print(table)
     counts = {verdict: audit.count(verdict) for verdict in get_args(Verdict)}
     plural = {"leak": "leaks", "warning": "warnings"}
     told = ", ".join(f"{n} {verdict if n == 1 else plural.get(verdict, verdict)}" for verdict, n in counts.items())
-    console.print(Text(f"{_plain(audit.name)}: {told}", "bold"))
+    console.print(Text(f"{plain(audit.name)}: {told}", "bold"))
 
 
 def print_ids(found: Sequence[Inspected]) -> None:
     """Print what schemes of item IDs are like: one row for each place in the IDs, and some IDs."""
-    console = _console()
+    console = console_of_results()
     for one in found:
         report = one.report
         told = f"{report.n_items:,} items, {report.mean_depth:.1f} tokens each, {report.used:,} of {report.n_tokens:,} in use"
         if report.collisions is not None:
             told += f", {report.collisions:,} collisions resolved"
-        table = _table()
+        table = bare_table()
         for column in (
             "token",
             "items",
@@ -370,10 +280,10 @@ def print_ids(found: Sequence[Inspected]) -> None:
             counts = (f"{count:,}" for count in (level.items, level.used))
             rest = (f"{level.perplexity:,.0f}", f"{level.prefixes:,}", f"{level.largest:,}")
             table.add_row(str(at), *counts, *rest, *shares)
-        console.print(Text(_plain(f"{one.name} ({_scheme(one)}): {told}"), "bold"))
+        console.print(Text(plain(f"{one.name} ({_scheme(one)}): {told}"), "bold"))
         console.print(table)
         for item, words in one.examples:
-            console.print(Text(f"  {_plain(item)}: {_plain(words)}"))
+            console.print(Text(f"  {plain(item)}: {plain(words)}"))
 
 
 def _scheme(one: Inspected) -> str:

@@ -13,13 +13,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import RunError, did_you_mean
-from llm4rec.core.columns import CASE, METRIC, SLICES, SYSTEM, VALUE
+from llm4rec.core.columns import CASE, METRIC, SEED, SLICES, SYSTEM, VALUE
 from llm4rec.experiment.differences import below
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.spec import read_spec
 from llm4rec.metrics import LOWER, PER_CASE, bootstrap_interval, holm, paired_test
 
 _SEED = 0
+#: A system: its run's name and its own.
+Key = tuple[str, str]
 #: From the names that a command line takes to those of ``slice_cases``.
 _SLICES = {"head": "head", "tail": "tail", "cold": "cold", "short": "short_history", "long": "long_history"}
 
@@ -81,36 +83,17 @@ def compare(
     Raises:
         RunError: if runs cannot be compared, or something is not there.
     """
-    directories = [RunDirectory(Path(run)) for run in runs]
-    names = _names(directories)
-    comparable(directories)
-    metric = metric or read_spec(directories[0] / "spec.toml").experiment.primary
+    answers = Answers(runs, full=full, slice_of=slice_of)
+    metric = metric or answers.primary
     sign = 1 if metric in LOWER or metric in PER_CASE.values() else -1
-    metric = PER_CASE.get(metric, metric)
-    values: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-    facts: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for name, directory in zip(names, directories, strict=True):
-        results = directory.read_table("results.parquet")
-        known = results[METRIC].unique().to_list()
-        if metric not in known:
-            raise RunError(f"does not hold {metric}", where=str(directory.path), todo=did_you_mean(metric, sorted(known)))
-        mean = results.filter(pl.col(METRIC) == metric).group_by(SYSTEM, CASE).agg(pl.col(VALUE).mean()).sort(CASE)
-        for system, row in directory.read_json("summary.json").items():
-            if full and row["sampled"]:
-                continue
-            mine = mean.filter(pl.col(SYSTEM) == system)
-            values[name, system], facts[name, system] = (mine[CASE].to_numpy(), mine[VALUE].to_numpy()), row
-    if not values:
-        raise RunError("hold no system that ran on all cases", where=", ".join(str(d.path) for d in directories))
+    facts, values = answers.facts, {key: (t[CASE].to_numpy(), means(t)) for key, t in answers.of(metric).items()}
     shared = reduce(np.intersect1d, (cases for cases, _ in values.values()))
-    if slice_of is not None:
-        shared = np.intersect1d(shared, _slice(directories[0], slice_of))
     if len(shared) < 2:
         what = "the systems share fewer than two cases" + ("" if slice_of is None else f" of the slice {slice_of!r}")
         raise RunError(what, todo="compare runs with the same sample" if slice_of is None else "look at all cases")
     on = {key: of[np.searchsorted(cases, shared)] for key, (cases, of) in values.items()}
     order = sorted(on, key=lambda key: sign * on[key].mean())
-    reference = _reference(order, facts, against)
+    reference = reference_of(order, facts, against)
     others = [key for key in order if key != reference]
     tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}
     corrected = dict(zip(others, holm([tests[key].p for key in others]), strict=True)) if others else {}
@@ -131,6 +114,65 @@ def compare(
             )
         )  # fmt: skip
     return rows
+
+
+class Answers:
+    """What the systems of several runs scored, case by case.
+
+    Args:
+        runs, full, slice_of: as for :func:`compare`.
+
+    Attributes:
+        directories: the runs, by the name that tables call them by.
+        facts: of each system, its part of the run's summary.
+
+    Raises:
+        RunError: if runs cannot be compared, or something is not there.
+    """
+
+    def __init__(self, runs: Sequence[Path], *, full: bool, slice_of: str | None) -> None:
+        directories = [RunDirectory(Path(run)) for run in runs]
+        self.directories = dict(zip(_names(directories), directories, strict=True))
+        comparable(directories)
+        self.facts: dict[Key, Mapping[str, Any]] = {
+            (name, system): row
+            for name, directory in self.directories.items()
+            for system, row in directory.read_json("summary.json").items()
+            if not (full and row["sampled"])
+        }
+        if not self.facts:
+            raise RunError("hold no system that ran on all cases", where=", ".join(str(d.path) for d in directories))
+        self._inside = None if slice_of is None else _slice(directories[0], slice_of)
+        self._results = {name: directory.read_table("results.parquet") for name, directory in self.directories.items()}
+
+    @property
+    def primary(self) -> str:
+        """The first run's primary metric."""
+        return read_spec(next(iter(self.directories.values())) / "spec.toml").experiment.primary
+
+    def of(self, metric: str) -> dict[Key, pl.DataFrame]:
+        """Return for each system its values of a metric: ``case``, ascending, and a column for each seed."""
+        metric = PER_CASE.get(metric, metric)
+        found: dict[Key, pl.DataFrame] = {}
+        for name, results in self._results.items():
+            if metric not in (known := results[METRIC].unique().to_list()):
+                raise RunError(
+                    f"does not hold {metric}", where=str(self.directories[name].path), todo=did_you_mean(metric, known)
+                )
+            mine = results.filter(pl.col(METRIC) == metric)
+            if self._inside is not None:
+                mine = mine.filter(pl.col(CASE).is_in(self._inside))
+            found |= {
+                (name, str(system)): own.pivot(on=SEED, index=CASE, values=VALUE).sort(CASE)
+                for (system,), own in mine.group_by(SYSTEM)
+            }
+        nothing = pl.DataFrame(schema={CASE: pl.Int64})
+        return {key: found.get(key, nothing) for key in self.facts}
+
+
+def means(values: pl.DataFrame) -> NDArray[np.float64]:
+    """Return float64[cases], averaged over seeds."""
+    return np.asarray(values.drop(CASE).to_numpy().sum(axis=1) / max(1, values.width - 1), dtype=np.float64)
 
 
 def comparable(directories: Sequence[RunDirectory]) -> None:
@@ -168,9 +210,8 @@ def _names(directories: Sequence[RunDirectory]) -> list[str]:
     return [s if short.count(s) == 1 else str(d.path) for s, d in zip(short, directories, strict=True)]
 
 
-def _reference(
-    order: Sequence[tuple[str, str]], facts: Mapping[tuple[str, str], Mapping[str, Any]], against: str | None
-) -> tuple[str, str]:
+def reference_of(order: Sequence[Key], facts: Mapping[Key, Mapping[str, Any]], against: str | None) -> Key:
+    """Return the system that others are tested against: the named one, or the first that is no control."""
     if against is None:
         return next((key for key in order if not facts[key]["control"]), order[0])
     found = [key for key in order if against in (key[1], f"{key[0]}/{key[1]}")]

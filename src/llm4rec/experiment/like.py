@@ -12,8 +12,8 @@ from typing import Any
 from llm4rec.core import SpecError, did_you_mean
 
 LIKE = "like"
-#: What says who a system is, and is not taken over.
-_NAMES = ("label", "note", "control", LIKE)
+#: What says who a system is and what it is for, and is not taken over.
+_NAMES = ("label", "note", "against", "control", LIKE)
 
 
 def inherited(tables: Mapping[str, Any], where: str) -> dict[str, Any]:

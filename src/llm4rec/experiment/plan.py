@@ -42,7 +42,7 @@ class Plan(Generic[S]):
             "split": self.split.fingerprint,
             "texts": self._texts,
             "seed": seed,
-            "system": system.model_dump(mode="json", exclude={"label", "note", "control", "sampled"}),
+            "system": system.model_dump(mode="json", exclude={"label", "note", "against", "control", "sampled"}),
             "named": {
                 kind: {n: tables[n].model_dump(mode="json") for part in system.parts for n in sorted(part.references(kind))}
                 for kind, tables in (("llm", self.spec.llm), ("encoder", self.spec.encoder))

@@ -70,6 +70,8 @@ class System(Config):
     """The system that this one is but for what its own table says."""
     changes: dict[str, Any] = Field(default_factory=dict, exclude=True)
     """What that was."""
+    against: str = ""
+    """The system that this one is planned to be tested against: the same but for what is studied."""
     control: bool = False
     """A control (shuffled texts, random vectors): expected to lose."""
     sampled: bool = False
@@ -236,7 +238,7 @@ def _fold(system: System) -> dict[str, Any]:
     def flat(part: Part) -> dict[str, Any]:
         return {"component": part.component, **part.params}
 
-    table: dict[str, Any] = {k: getattr(system, k) for k in ("label", "note", "control", "sampled")}
+    table: dict[str, Any] = {k: getattr(system, k) for k in ("label", "note", "against", "control", "sampled")}
     if system.augment:
         table["augment"] = [flat(p) for p in system.augment]
     if system.part is not None:
@@ -311,6 +313,9 @@ def _check_names(spec: Spec, where: str) -> None:
                 raise SpecError(
                     f"retrieves with {wanted!r}, which is no system", where=at, todo=did_you_mean(wanted, spec.systems)
                 )
+        if system.against and system.against not in set(spec.systems) - {name}:
+            what = "is tested against itself" if system.against == name else f"{system.against!r} is no system"
+            raise SpecError(what, where=f"{at}.against", todo=did_you_mean(system.against, set(spec.systems) - {name}))
     for wanted in set(spec.contamination.llm) - set(spec.llm):
         todo = did_you_mean(wanted, spec.llm)
         raise SpecError(f"there is no table [llm.{wanted}]", where=f"{where}: contamination.llm", todo=todo)
