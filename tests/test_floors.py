@@ -35,7 +35,7 @@ NEIGHBOURS = {("data", "assets"), ("prompted", "models")}
 HEAVY = {
     "torch": {
         "llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.models.sequential",
-        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence", "llm4rec.peers.scripts.",
+        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.llm.guided", "llm4rec.features.sentence", "llm4rec.peers.scripts.",
         "llm4rec.models.gru4rec",
         "llm4rec.models.lightgcn", "llm4rec.models.two_tower", "llm4rec.models.feature_network",
         "llm4rec.models.fm", "llm4rec.models.deepfm", "llm4rec.models.dcn",
@@ -57,6 +57,7 @@ HEAVY = {
     "tokenizers": {"llm4rec.generative.ids.words"},
     "implicit": {"llm4rec.models.als", "llm4rec.models.bpr"},
     "peft": {"llm4rec.llm.adapter", "llm4rec.generative.item_llm_network"},
+    "llguidance": {"llm4rec.llm.guided"},
     "openai": {"llm4rec.llm.server", "llm4rec.features.server"},
     "optuna": {"llm4rec.experiment.search"},
     "sqlalchemy": {"llm4rec.agents.memory", "llm4rec.agents.storage", "llm4rec.app.server."},

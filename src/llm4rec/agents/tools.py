@@ -26,8 +26,12 @@ if TYPE_CHECKING:  # a database is a matter of those who keep one
     from llm4rec.agents.memory import MemoryStore
 
 MOST = 1_000
+#: Formats, in schemas, of texts that are ids of items, and values of attributes.
+ITEM_ID, VALUE = "item-id", "attribute-value"
 
-ItemID = Annotated[str, Field(description="Id of an item.", min_length=1, max_length=200)]
+ItemID = Annotated[
+    str, Field(description="Id of an item.", min_length=1, max_length=200, json_schema_extra={"format": ITEM_ID})
+]
 ItemIDs = Annotated[list[ItemID], Field(description="Ids of items.", min_length=1, max_length=MOST)]
 Count = Annotated[int, Field(description="How many items.", ge=1, le=MOST)]
 Words = Annotated[str, Field(description="Words to look for.", min_length=1, max_length=1_000)]
@@ -108,7 +112,9 @@ def filter_items(
     *,
     attribute: Attribute,
     operator: Annotated[Operator, Field(description="How the attribute has to stand to the value.")],
-    value: Annotated[str, Field(description="The value, as text.", min_length=1, max_length=200)],
+    value: Annotated[
+        str, Field(description="The value, as text.", min_length=1, max_length=200, json_schema_extra={"format": VALUE})
+    ],
     among: Annotated[
         Literal["candidates", "catalogue"], Field(description="Filter the candidates, or take all items that fit.")
     ] = "candidates",

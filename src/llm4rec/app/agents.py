@@ -11,12 +11,18 @@ from pydantic import BaseModel, ValidationError
 
 from llm4rec.agents.loop.agent import LLMAgent
 from llm4rec.agents.loop.config import LoopConfig
+from llm4rec.agents.loop.work import is_brief
 from llm4rec.agents.rule import RuleAgent
+from llm4rec.agents.toolbox import Toolbox
+from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Agent
 from llm4rec.assets import ASSETS
 from llm4rec.core import SpecError, did_you_mean
 from llm4rec.experiment.resources import open_model
+from llm4rec.features import EncoderConfig
+from llm4rec.features.encoders import open_encoder
 from llm4rec.llm import LLMConfig, Metered, Mode, Store, Stored
+from llm4rec.llm.values import ChatModel
 
 #: The language model that every machine has.
 EMBEDDED = "smollm2-135m-instruct"
@@ -46,8 +52,13 @@ def open_agents(
     model = open_model(table, download=mode != "replay")
     metered = Metered(model if calls is None else Stored(model, Store(calls, readonly=mode == "replay"), mode), table.price)
     for strategy in ("plan", "react"):
-        agents[strategy] = LLMAgent(metered, loop.model_copy(update={"strategy": strategy}))
+        agents[strategy] = thinking(metered, loop.model_copy(update={"strategy": strategy}))
     return agents
+
+
+def thinking(model: ChatModel, loop: LoopConfig, tools: Toolbox[Session] | None = None) -> LLMAgent:
+    """Return the agent that asks a language model; the embedded encoder finds a small one's examples."""
+    return LLMAgent(model, loop, tools=tools, encoder=open_encoder(EncoderConfig()) if is_brief(loop, model) else None)
 
 
 def _named(tables: Mapping[str, LLMConfig], llm: str) -> tuple[LLMConfig, LoopConfig]:

@@ -62,9 +62,9 @@ class Levels:
         return shortest(self.ids)
 
     @cached_property
-    def _prefixes(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Return for each level int64[n_items], the number of each item's prefix before it, and bool[prefixes,
-        tokens of the level], what can follow."""
+    def _prefixes(self) -> tuple[tuple[Tensor, Tensor, Tensor], ...]:
+        """Return for each level int64[n_items], the number of each item's prefix before it; bool[prefixes,
+        tokens of the level], what can follow; and float[prefixes], how many can."""
         padded = self.ids.padded()
         prefix, found = np.zeros(len(padded), np.int64), []
         for level, start in enumerate(self.starts[:-1]):
@@ -72,16 +72,21 @@ class Levels:
             held = np.flatnonzero(padded[:, level] >= 0)  # the others have ended
             follows = np.zeros((int(prefix.max(initial=0)) + 1, width), dtype=np.bool_)
             follows[prefix[held], padded[held, level] - start] = True
-            found.append((torch.from_numpy(prefix), torch.from_numpy(follows)))
+            counts = follows.sum(1, dtype=np.float32)
+            found.append((torch.from_numpy(prefix), torch.from_numpy(follows), torch.from_numpy(counts)))
             key = prefix * (width + 1) + np.where(padded[:, level] < 0, width, padded[:, level] - start)
             prefix = np.unique(key, return_inverse=True)[1].astype(np.int64)
         return tuple(found)
 
     def undecided(self, level: int, items: Tensor) -> Tensor:
         """Return int64[u], which of the items int64[m] have a token at this level that their prefix leaves open."""
-        prefix, follows = self._prefixes[level]
-        held = self.codes[items, level] < self.n_tokens
-        return (held & (follows.sum(1) > 1)[prefix[items]]).nonzero()[:, 0]
+        return self._undecided[level][items].nonzero()[:, 0]
+
+    @cached_property
+    def _undecided(self) -> tuple[Tensor, ...]:
+        """Return for each level bool[n_items], whether an item has a token there that its prefix leaves open."""
+        held = self.codes[:-1] < self.n_tokens
+        return tuple(held[:, level] & (counts > 1)[prefix] for level, (prefix, _, counts) in enumerate(self._prefixes))
 
     def loss(self, level: int, logits: Tensor, items: Tensor, smoothing: float) -> Tensor:
         """Return the sum over items of the cross-entropy of their tokens at a level.
@@ -91,12 +96,13 @@ class Levels:
             items: int64[u], with a token at this level.
             smoothing: share of the target's weight that is spread evenly over the tokens that can follow.
         """
-        prefix, follows = self._prefixes[level]
-        open_ = follows[prefix[items]]  # [u, w]
+        prefix, follows, counts = self._prefixes[level]
+        at = prefix[items]
+        open_ = follows[at]  # [u, w]
         targets = (self.codes[items, level] - self.starts[level])[:, None]
         losses = logits.masked_fill(~open_, float("-inf")).logsumexp(1) - (1 - smoothing) * logits.gather(1, targets)[:, 0]
         if smoothing:
-            losses = losses - smoothing * (logits * open_).sum(1) / open_.sum(1)
+            losses = losses - smoothing * (logits * open_).sum(1) / counts[at]
         return losses.sum()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from llm4rec.core import ModelError
 from llm4rec.llm.adapter import adapter_sha256
 from llm4rec.llm.config import Device, Dtype
-from llm4rec.llm.local import Network, convert_gguf, gpu_present
+from llm4rec.llm.local import Network, Written, convert_gguf, gpu_present
 from llm4rec.llm.structured import answered, schema_instruction
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest, Usage
 from llm4rec.llm.weights import built_once, file_sha256, folder_sha256, located, native_bfloat16
@@ -192,10 +192,13 @@ class LocalModel:
 
     def _complete(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         network = self._network
-        prompts = [network.tokens.of_prompt(schema_instruction(r)) for r in requests]
+        prompts = [network.tokens.of_prompt(schema_instruction(r, enforced=r.guided)) for r in requests]
         sizes = [len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True)]
         fits = [i for i, (size, r) in enumerate(zip(sizes, requests, strict=True)) if size <= network.limit and not r.tools]
-        written = dict(zip(fits, network.write([prompts[i] for i in fits], [requests[i] for i in fits]), strict=True))
+        written: dict[int, Written] = {}
+        for guided, answer in ((False, network.write), (True, network.hold)):
+            rows = [i for i in fits if requests[i].guided is guided]
+            written.update(zip(rows, answer([prompts[i] for i in rows], [requests[i] for i in rows]), strict=True))
         replies = []
         for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
             if i not in written:
@@ -204,9 +207,8 @@ class LocalModel:
                     detail = "a model in this process calls no tools: ask it with a schema"
                 replies.append(ChatReply("", failure="rejected", detail=detail))
                 continue
-            answer = written[i]
-            reply = ChatReply(
-                network.tokens.text(answer.tokens), usage=Usage(len(prompt), len(answer.tokens)), seconds=answer.seconds
-            )
-            replies.append(reply if answer.ended else replace(reply, failure="truncated", detail="cut at max_tokens"))
+            said = written[i]
+            text, usage = network.tokens.text(said.tokens), Usage(len(prompt), len(said.tokens))
+            reply = ChatReply(text, usage=usage, seconds=said.seconds)
+            replies.append(reply if said.ended else replace(reply, failure="truncated", detail="cut at max_tokens"))
         return replies

@@ -30,7 +30,8 @@ import numpy as np
 
 from llm4rec.core import ModelError
 from llm4rec.llm.adapter import merged
-from llm4rec.llm.packing import Pack, packs, runs
+from llm4rec.llm.guided import Guide, held_answer
+from llm4rec.llm.packing import Pack, in_order, packs, runs
 from llm4rec.llm.pick import Pick
 from llm4rec.llm.prefix import BLOCK, Beginning, Layers, cache_of, layers_of
 from llm4rec.llm.tokens import Tokens
@@ -141,6 +142,8 @@ class Network:
         ends = model.generation_config.eos_token_id
         listed = [*(ends if isinstance(ends, list) else [ends]), self.tokens.end]
         self._stop = frozenset(int(token) for token in listed if token is not None)
+        #: The beginning of the last held answer's prompt: the next turn of a conversation goes on from it.
+        self._kept = Beginning(self.model, self._block)
 
     def _side_by_side(self, work: Callable[[X], Y], pieces: Sequence[X]) -> list[Y]:
         """Return ``work`` of each piece, in order; on a processor each piece takes one core."""
@@ -160,6 +163,13 @@ class Network:
         finally:
             torch.set_num_threads(threads)
 
+    def _runs(self, prompts: Sequence[list[int]], weights: Sequence[int]) -> list[list[int]]:
+        """Return which prompts to work through one after the other, for they begin alike: the work of a core each."""
+        import torch
+
+        cores = torch.get_num_threads() if self.model.device.type == "cpu" else 1
+        return runs(prompts, weights, cores, self._block)
+
     # -- scoring ------------------------------------------------------------------------
 
     def score(self, asked: Sequence[tuple[list[int], list[tuple[int, ...]]]]) -> list[tuple[list[float], float]]:
@@ -167,13 +177,11 @@ class Network:
 
         Prompts and continuations are tokens; none of them is empty.
         """
-        import torch
 
         _ = self._follows_masks
         prompts = [prompt for prompt, _ in asked]
         weights = [len(prompt) + sum(map(len, row)) for prompt, row in asked]
-        cores = torch.get_num_threads() if self.model.device.type == "cpu" else 1
-        parts = runs(prompts, weights, cores, self._block)
+        parts = self._runs(prompts, weights)
 
         def one(run: list[int]) -> list[tuple[list[float], float]]:
             beginning = Beginning(self.model, self._block)
@@ -183,10 +191,7 @@ class Network:
                 found.append((self._packed(*asked[i], beginning), time.perf_counter() - began))
             return found
 
-        scored: dict[int, tuple[list[float], float]] = {}
-        for run, found in zip(parts, self._side_by_side(one, parts), strict=True):
-            scored.update(zip(run, found, strict=True))
-        return [scored[i] for i in range(len(asked))]
+        return in_order(parts, self._side_by_side(one, parts))
 
     @cached_property
     def _goes_on(self) -> None:
@@ -310,10 +315,7 @@ class Network:
             width, rows = piece
             return self._decode([prompts[i] for i in rows], [requests[i] for i in rows], width)
 
-        written: dict[int, Written] = {}
-        for (_, rows), answers in zip(pieces, self._side_by_side(one, pieces), strict=True):
-            written.update(zip(rows, answers, strict=True))
-        return [written[i] for i in range(len(prompts))]
+        return in_order([rows for _, rows in pieces], self._side_by_side(one, pieces))
 
     def _last(self, prompt: list[int], beginning: Beginning) -> tuple[torch.Tensor, Layers]:
         """Return the logits [vocabulary] after a prompt, and its keys and values."""
@@ -373,3 +375,25 @@ class Network:
             logits = out.logits[:, -1]
         seconds = (time.perf_counter() - began) / len(prompts)
         return [Written(*row, seconds) for row in zip(answers, ended, strict=True)]
+
+    @cached_property
+    def _guide(self) -> Guide:
+        return self.tokens.guide(int(self.model.config.get_text_config().vocab_size), self._stop)
+
+    def hold(self, prompts: Sequence[list[int]], requests: Sequence[ChatRequest]) -> list[Written]:
+        """Answer prompts (tokens, not empty) with values of their requests' schemas, each by itself."""
+
+        _ = self._goes_on
+        weights = [len(prompt) + request.max_tokens for prompt, request in zip(prompts, requests, strict=True)]
+        parts = self._runs(prompts, weights)
+
+        def held(prompt: list[int], request: ChatRequest, beginning: Beginning) -> Written:
+            began = time.perf_counter()
+            answer, ended = held_answer(self.model, self._guide, len(prompt), *self._last(prompt, beginning), request)
+            return Written(answer, ended, time.perf_counter() - began)
+
+        def one(part: list[int]) -> list[Written]:
+            beginning = self._kept if part is parts[0] else Beginning(self.model, self._block)
+            return [held(prompts[i], requests[i], beginning) for i in part]
+
+        return in_order(parts, self._side_by_side(one, parts))

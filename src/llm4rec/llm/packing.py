@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+X = TypeVar("X")
 _CUTS = 4  # runs for each core, where prompts share nothing
 
 
@@ -126,3 +128,9 @@ def runs(prompts: Sequence[Sequence[int]], weights: Sequence[int], cores: int, b
         found[-1].append(i)
         load += weights[i]
     return found
+
+
+def in_order(parts: Sequence[Sequence[int]], found: Sequence[Sequence[X]]) -> list[X]:
+    """Return what was found for each of the places 0 .. n - 1, which the parts divide among them."""
+    at = {place: one for part, some in zip(parts, found, strict=True) for place, one in zip(part, some, strict=True)}
+    return [at[place] for place in range(len(at))]

@@ -12,8 +12,8 @@ import numpy as np
 
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest, ToolCall, Usage
 
-#: Fields of requests and messages that are written only where tools play a part.
-_OF_TOOLS = ("tools", "calls", "answers")
+#: Fields of requests and messages that are written only where they say something.
+_SPARSE = ("tools", "calls", "answers", "guided")
 
 
 def canonical(value: Any) -> str:
@@ -22,14 +22,14 @@ def canonical(value: Any) -> str:
 
 
 def request_json(request: ChatRequest | ScoreRequest) -> str:
-    """Return the canonical JSON of a request: every field of it, but for tools where there are none.
+    """Return the canonical JSON of a request: every field of it, but for tools and guidance where there are none.
 
-    So a question without tools has the key that it had before there were any.
+    So a question without them has the key that it had before there were any.
     """
     fields = asdict(request)
     turns = fields["messages"] if isinstance(request, ChatRequest) else fields["prompt"]
     for part in (fields, *(turns if isinstance(turns, tuple) else ())):
-        for name in _OF_TOOLS:
+        for name in _SPARSE:
             if not part.get(name, True):
                 del part[name]
     return canonical(fields)

@@ -171,11 +171,16 @@ def repaired(request: ChatRequest, first: ChatReply, second: ChatReply) -> ChatR
     return replace(judged(request, second), usage=usage, seconds=first.seconds + second.seconds, repaired=True)
 
 
-def schema_instruction(request: ChatRequest) -> tuple[Message, ...]:
-    """Return the messages, with the schema in words at the end, for a backend that cannot enforce one."""
+def schema_instruction(request: ChatRequest, *, enforced: bool = False) -> tuple[Message, ...]:
+    """Return the messages with the schema in words at the end, or with its keys alone where it is enforced."""
     if request.schema is None:
         return request.messages
-    words = f"Answer with nothing but one JSON value that satisfies this schema: {json.dumps(request.schema)}"
+    if enforced:
+        parts = (request.schema, *request.schema.get("anyOf", ()))
+        keys = ", ".join(next((part["properties"] for part in parts if "properties" in part), ()))
+        words = f"Answer with one JSON object: {keys}." if keys else "Answer with one JSON value."
+    else:
+        words = f"Answer with nothing but one JSON value that satisfies this schema: {json.dumps(request.schema)}"
     *before, last = request.messages
     if last.role != "user":
         return (*request.messages, Message("user", words))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llm4rec.core import ModelError
+from llm4rec.llm.guided import Guide
 from llm4rec.llm.values import Message
 
 
@@ -61,3 +62,7 @@ class Tokens:
         """The token that ends a turn."""
         token = self._tokenizer.eos_token_id
         return None if token is None else int(token)
+
+    def guide(self, vocabulary: int, ends: Iterable[int]) -> Guide:
+        """Return what holds answers in these tokens to a schema, for a model with so many logits and these ends."""
+        return Guide(self._tokenizer, vocabulary, ends)

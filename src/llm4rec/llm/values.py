@@ -77,6 +77,8 @@ class ChatRequest:
         seed: of sampling, where the backend honours one.
         sample: tells apart several samples of one prompt (part of the store's key).
         tools: functions that the model may call, as the OpenAI protocol describes them; not beside a schema.
+        guided: hold a model in this process to the schema, token by token (:mod:`.guided`), and tell it the schema's
+            keys alone; servers are asked for the schema as ever.
     """
 
     messages: tuple[Message, ...]
@@ -86,8 +88,11 @@ class ChatRequest:
     seed: int = 0
     sample: int = 0
     tools: tuple[Mapping[str, Any], ...] = ()
+    guided: bool = False
 
     def __post_init__(self) -> None:
+        if self.guided and self.schema is None:
+            raise ValueError("a guided question needs a schema")
         if self.tools and self.schema is not None:
             raise ValueError("a question has a schema or tools, not both")
 

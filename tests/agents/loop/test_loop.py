@@ -30,6 +30,71 @@ def genres(turn: Turn) -> set[str]:
     return {str(turn.session.engine.catalogue.table["genres"][i]) for i in turn.shown}
 
 
+# -- the brief protocol -----------------------------------------------------------------------------
+def short(tool: str, **arguments: Any) -> str:
+    """One step of a model that says no more than it must."""
+    return json.dumps({"tool": tool, "arguments": arguments})
+
+
+COOKING = {"attribute": "genres", "operator": "is", "value": "cooking"}
+
+
+def test_a_small_model_is_led_through_a_turn(session: Session) -> None:
+    small = agent([short("recommend"), short("filter_items", **COOKING), short("show")], protocol="brief")
+    turn = small.answer(session, ASK)
+    assert (turn.by, turn.ended, turn.failures, len(turn.asked)) == ("react", "answered", (), 3)
+    assert genres(turn) == {"cooking"}
+    assert all(line[0].isdigit() for line in turn.text.splitlines())  # code lists, the model says nothing
+
+
+def test_a_small_model_that_repeats_itself_is_asked_for_the_answer(session: Session) -> None:
+    filter_ = short("filter_items", **COOKING)
+    small = agent([short("recommend"), filter_, filter_, short("show")], protocol="brief")
+    turn = small.answer(session, ASK)
+    assert (turn.by, turn.ended, len(turn.asked)) == ("react", "answered", 4)
+    offered = turn.asked[-1].request.schema
+    assert offered is not None
+    assert [call["properties"]["tool"]["const"] for call in offered["anyOf"]] == ["show"]
+
+
+def test_a_small_model_answers_with_its_last_question(session: Session) -> None:
+    small = agent([short("recommend"), short("show")], protocol="brief", max_steps=2)
+    turn = small.answer(session, ASK)
+    assert (turn.by, turn.ended, turn.failures) == ("react", "answered", ())
+    assert turn.shown
+
+
+def test_a_brief_plan_is_made_in_one_question_and_its_errors_are_passed_over(session: Session) -> None:
+    calls = ("recommend", {}), ("search_items", {"words": "xyzzy"}), ("filter_items", COOKING)
+    turn = agent([plan(*calls)], protocol="brief", strategy="plan").answer(session, ASK)
+    assert (turn.by, turn.ended, len(turn.asked)) == ("plan", "answered", 1)
+    assert turn.failures == ("call_refused",)
+    assert genres(turn) == {"cooking"}
+
+
+def test_what_would_leave_no_candidate_is_not_done(session: Session) -> None:
+    no = {**COOKING, "operator": "is not"}
+    calls = ("recommend", {}), ("filter_items", COOKING), ("filter_items", no)
+    turn = agent([plan(*calls)], protocol="brief", strategy="plan").answer(session, ASK)
+    assert genres(turn) == {"cooking"}
+    assert turn.calls[-1].error == "no candidate would be left, so it was not done"
+
+
+def test_a_small_model_that_finds_nothing_leaves_the_request_to_the_rules(session: Session) -> None:
+    turn = agent([plan(("search_items", {"words": "xyzzy"}))], protocol="brief", strategy="plan").answer(session, ASK)
+    assert (turn.by, turn.ended, turn.failures) == ("rule", "answered", ("call_refused", "no_candidate"))
+    assert genres(turn) == {"cooking"}
+
+
+def test_a_small_model_cannot_touch_the_memory(session: Session) -> None:
+    small = agent([short("recommend"), short("show")], protocol="brief")
+    turn = small.answer(session, "I love cooking")
+    schema = turn.asked[0].request.schema
+    assert schema is not None
+    assert not {"remember", "forget"} & {call["properties"]["tool"]["const"] for call in schema["anyOf"]}
+    assert "remember" not in turn.asked[0].request.messages[0].content
+
+
 # -- the known answer ---------------------------------------------------------------------------
 def optimal(request: ChatRequest) -> str:
     """The best plan of this world: what is new to the user of the topic that the request names."""

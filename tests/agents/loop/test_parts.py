@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,8 @@ from llm4rec.agents.engine import Engine
 from llm4rec.agents.loop.answering import ANSWERING
 from llm4rec.agents.loop.demonstrations import Demonstrations, Example
 from llm4rec.agents.loop.guard import refusal
-from llm4rec.agents.loop.protocol import as_data, call_schema, signature
+from llm4rec.agents.loop.protocol import as_data, brief_schema, call_schema, signature
+from llm4rec.agents.loop.work import BRIEF
 from llm4rec.agents.tools import toolbox
 from llm4rec.agents.turn import Call
 from llm4rec.core import DataError
@@ -46,6 +49,55 @@ def test_signatures_say_what_a_tool_takes(engine: Engine) -> None:
     assert told["answer"].startswith("answer(text: string, items: list of string or null = null): Give the answer")
     assert all("\n" not in line for line in told.values())
     assert sum(map(len, told.values())) < 6_000  # a small model has to read it
+
+
+def test_a_brief_signature_says_what_a_tool_needs(engine: Engine) -> None:
+    told = {tool.name: signature(tool, brief=True) for tool in toolbox(engine)}
+    assert told["recommend"].startswith("recommend(): ")
+    assert told["search_items"].startswith("search_items(words: string): ")
+
+
+def brief(engine: Engine, ids: Sequence[str], done: Sequence[Call] = (), *, single: bool = True) -> dict[str, Any]:
+    """The brief schemas of the calls that may be made, by tool."""
+    values = {"genres": ["cooking", "space"], "year": ["1999"]}
+    schema = brief_schema([*toolbox(engine), ANSWERING["show"]], ids, values, done, single=single)
+    call = schema if single else schema["properties"]["calls"]["items"]
+    found: dict[str, Any] = {}
+    for one in call["anyOf"]:
+        found.setdefault(one["properties"]["tool"]["const"], []).append(one["properties"]["arguments"])
+    return found
+
+
+def test_a_brief_call_names_what_is_there_and_nothing_else(engine: Engine) -> None:
+    calls = brief(engine, ["a", "b"])
+    assert calls["recommend"][0]["properties"] == {}  # what has a default keeps it
+    assert calls["similar_items"][0]["properties"] == {"item": {"enum": ["a", "b"]}}
+    drop = calls["drop_items"][0]["properties"]["items"]
+    assert (drop["items"], drop["maxItems"]) == ({"enum": ["a", "b"]}, 4)
+    pairs = [(c["properties"]["attribute"]["enum"], c["properties"]["value"]["enum"]) for c in calls["filter_items"]]
+    assert pairs == [(["genres"], ["cooking", "space"]), (["year"], ["1999"])]
+    assert calls["search_items"][0]["properties"]["words"]["maxLength"] <= 200
+
+
+def test_what_needs_an_item_is_left_out_where_there_is_none(engine: Engine) -> None:
+    calls = brief(engine, [])
+    assert not {"similar_items", "drop_items", "item_details"} & calls.keys()
+    assert {"recommend", "search_items", "filter_items", "show"} <= calls.keys()
+
+
+def test_a_call_without_arguments_is_made_once(engine: Engine) -> None:
+    done = [Call("recommend", {}), Call("search_items", {"words": "space"})]
+    assert "recommend" not in (calls := brief(engine, [], done, single=False))
+    assert "search_items" in calls
+
+
+def test_the_shipped_demonstrations_can_be_read_and_spoken(engine: Engine) -> None:
+    shown = Demonstrations.read(BRIEF).like("something scary", 3)
+    assert len(shown) == 3
+    needed = {t.name: set(t.schema.get("required", ())) for t in toolbox(engine)}
+    for line in BRIEF.read_text(encoding="utf-8").splitlines():
+        example = Example.model_validate_json(line)
+        assert all(set(call.arguments) == needed[call.tool] for call in example.calls)
 
 
 def test_the_schema_names_the_tools_that_are_offered(engine: Engine) -> None:

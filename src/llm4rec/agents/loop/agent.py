@@ -12,7 +12,7 @@ from llm4rec.agents.loop.critic import complaint
 from llm4rec.agents.loop.demonstrations import Demonstrations
 from llm4rec.agents.loop.protocol import Step, as_data
 from llm4rec.agents.loop.strategies import plan_first, reason_act
-from llm4rec.agents.loop.work import Over, Unusable, Work, prompt
+from llm4rec.agents.loop.work import BRIEF, Over, Unusable, Work, is_brief, prompt
 from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.toolbox import Toolbox
 from llm4rec.agents.tools import Session, toolbox
@@ -80,7 +80,7 @@ class LLMAgent:
             raise BudgetError(f"the price of {model.name!r} is not known", where="agent.max_usd", todo=todo)
         self._tools = tools
         self._rule = RuleAgent(tools)
-        path = self.config.demonstrations
+        path = self.config.demonstrations or (BRIEF if is_brief(self.config, model) else None)
         self._demonstrations = None if path is None else Demonstrations.read(path, encoder)
 
     @property
@@ -147,6 +147,7 @@ class LLMAgent:
     def _opening(self, session: Session, text: str) -> Message:
         """Return the user's part of the conversation: what is known, what was said, and the request."""
         c, held, dialogue = self.config, session.candidates, session.dialogue
+        brief = is_brief(c, self.model)  # a small model takes what was said before for the request
         facts = () if session.memory is None or session.user is None else session.memory.list(session.user)[::-1][: c.facts]
         told = [{k: v for k, v in fact.as_dict().items() if k in _FACT_KEYS} for fact in facts]
         catalogue = session.engine.catalogue
@@ -155,11 +156,12 @@ class LLMAgent:
         (message,) = prompt("request").messages(
             request=text,
             strategy=c.strategy,
+            ending="show" if brief else "answer",
             examples=() if self._demonstrations is None else self._demonstrations.like(text, c.examples),
             summary=dialogue.summary,
-            said=dialogue.said[-c.window :] if c.window else (),
+            said=dialogue.said[-c.window :] if c.window and not brief else (),
             facts=as_data(told, c.facts) if told else "",
-            held=as_data(listed, c.listed) if listed else "",
+            held=as_data(listed, c.listed) if listed and not brief else "",
         )
         return message
 

@@ -51,8 +51,13 @@ def answer(
     return {"text": text, "items": items}, session
 
 
-#: The one way to end a turn, as a tool.
-ANSWERING: Toolbox[Session] = Toolbox((answer,), {})
+def show(session: Session) -> tuple[Any, Session]:
+    """Show the candidates and end the turn."""
+    return {"text": "", "items": None}, session
+
+
+#: The ways to end a turn, as tools: with words of one's own, or, in the brief protocol, without.
+ANSWERING: Toolbox[Session] = Toolbox((answer, show), {})
 
 
 def picked(session: Session, ids: Sequence[str] | None, most: int) -> tuple[Session, tuple[int, ...], list[str]]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from llm4rec.core import Config, FilePath
 
 Strategy = Literal["plan", "react"]
-Protocol = Literal["auto", "native", "json"]
+Protocol = Literal["auto", "native", "json", "brief"]
 
 
 class LoopConfig(Config):
@@ -23,9 +23,10 @@ class LoopConfig(Config):
     """``plan``: all calls first, then one after the other, revised after an error.  ``react``: one thought and call
     at a time, each in view of what the last one returned (Yao et al., *ReAct*, ICLR 2023, arXiv 2210.03629)."""
     protocol: Protocol = "auto"
-    """How the model says which tool to call: ``native`` function calls, or ``json`` by a schema.  ``auto`` is native
-    unless the model runs in this process.  A server that refuses tools, or an answer that calls none, turns the rest of the
-    turn to ``json``."""
+    """How the model says which tool to call: ``native`` function calls, ``json`` by a schema, or, for small models, ``brief``:
+    JSON without thoughts in which tools take what they need and nothing else, from the request alone.  ``auto`` is native
+    for a server and brief for a model in this process.  A server that refuses tools, or an answer that calls none, turns
+    the rest of the turn to ``json``."""
     max_steps: int = Field(8, ge=1)
     """Questions to the model in a turn, those of the critic and for the summary included."""
     max_calls: int = Field(16, ge=1)
@@ -58,8 +59,9 @@ class LoopConfig(Config):
     revisions: int = Field(1, ge=0)
     """Further answers after one that the critic refuses."""
     demonstrations: FilePath | None = None
-    """JSON lines of example turns (``request`` and ``calls``), of which those most like the request are shown."""
-    examples: int = Field(2, ge=0)
+    """JSON lines of example turns (``request`` and ``calls``), of which those most like the request are shown; unset, the
+    shipped ones in the brief protocol, and none in others."""
+    examples: int = Field(4, ge=0)
     """How many of them."""
     withheld: tuple[str, ...] = ()
     """Tools that the model is not offered."""

@@ -7,17 +7,20 @@ a turn can change from one to the other.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llm4rec.agents.toolbox import Tool
+from llm4rec.agents.tools import ITEM_ID, VALUE
 from llm4rec.agents.turn import Call
 from llm4rec.llm.prompts import plain
 from llm4rec.llm.values import ChatReply, Message, ToolCall
 
 #: Longest text of a tool's answer that a model is told, in characters; calls of one plan.
 _LONGEST, _MOST = 300, 12
+#: Of a brief call: characters of a text; entries of a list, and calls of a plan.
+_WORDS, _FEW = 120, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def spelt(steps: Iterable[Step], *, native: bool, single: bool, most: int) -> tu
             messages += [Message("tool", _returned(call, most), answers=id_) for call, id_ in told]
         else:
             said: Any = [_asked(call) for call in step.calls]
-            said = {"thought": step.thought, **said[0]} if single and len(said) == 1 else {"calls": said}
+            thought = {"thought": step.thought} if step.thought else {}
+            said = {**thought, **said[0]} if single and len(said) == 1 else {"calls": said}
             messages.append(Message("assistant", _sorted(said)))
             messages.append(Message("user", "\n".join(_returned(call, most) for call in step.calls)))
     return tuple(messages)
@@ -90,13 +94,14 @@ def _asked(call: Call) -> dict[str, Any]:
 
 
 # -- offering ---------------------------------------------------------------------------------
-def signature(tool: Tool[Any]) -> str:
-    """Return a tool in one line: its name, what it takes, what it does."""
+def signature(tool: Tool[Any], *, brief: bool = False) -> str:
+    """Return a tool in one line: its name, what it takes, or needs, and what it does."""
     schema = tool.schema
     needed = set(schema.get("required", ()))
     given = [
         f"{name}: {_kind(part)}" + ("" if name in needed else f" = {json.dumps(part.get('default'))}")
         for name, part in schema.get("properties", {}).items()
+        if name in needed or not brief
     ]
     return f"{tool.name}({', '.join(given)}): {tool.description}"
 
@@ -123,6 +128,59 @@ def call_schema(tools: Sequence[Tool[Any]], *, single: bool) -> dict[str, Any]:
     if single:
         return _object({"thought": {"type": "string"}, **call})
     return _object({"calls": {"type": "array", "items": _object(call), "minItems": 1, "maxItems": _MOST}})
+
+
+def brief_schema(
+    tools: Sequence[Tool[Any]], ids: Sequence[str], values: Mapping[str, Sequence[str]], done: Sequence[Call], *, single: bool
+) -> dict[str, Any]:
+    """Return the JSON schema of calls that give tools what they need and nothing else, for a model that is held to it.
+
+    Texts and lists are short. A tool that needs what is not there is left out, and so is one without arguments that was called.
+
+    Args:
+        tools: that may be called.
+        ids: of the candidates, the only items that can be named.
+        values: the values of each attribute that can be named.
+        done: calls that were made.
+        single: one call, or a plan of some.
+    """
+    calls = []
+    for tool in tools:
+        schema = tool.schema
+        needed = {name: schema["properties"][name] for name in schema.get("required", ())}
+        if not needed and any(call.tool == tool.name for call in done):
+            continue
+        for choice in _choices(needed, values):
+            arguments = {name: _short(part, ids) for name, part in choice.items()}
+            if all(part is not None for part in arguments.values()):
+                calls.append(_object({"tool": {"const": tool.name}, "arguments": _object(arguments)}))
+    call = {"anyOf": calls}
+    return call if single else _object({"calls": {"type": "array", "items": call, "minItems": 1, "maxItems": _FEW}})
+
+
+def _choices(needed: Mapping[str, Any], values: Mapping[str, Sequence[str]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the arguments as they are, or, with a value of an attribute among them, once for each attribute."""
+    value = next((name for name, part in needed.items() if part.get("format") == VALUE), None)
+    if value is None:
+        yield needed
+        return
+    for attribute, known in values.items():
+        yield {**needed, "attribute": {"enum": [attribute]}, value: {"enum": list(known)}}
+
+
+def _short(part: Mapping[str, Any], ids: Sequence[str]) -> dict[str, Any] | None:
+    """Return the schema of an argument without what only describes it, and within bounds; None if nothing can satisfy it."""
+    if part.get("format") == ITEM_ID:
+        return {"enum": list(ids)} if ids else None
+    if "enum" in part:
+        return {"enum": part["enum"]}
+    if part.get("type") == "array":
+        inner = _short(part["items"], ids)
+        return inner and {"type": "array", "items": inner, "minItems": part.get("minItems", 0), "maxItems": _FEW}
+    if part.get("type") == "string" and not part.keys() & {"const", "pattern"}:
+        most = min(part.get("maxLength", _WORDS), _WORDS)
+        return {"type": "string", "minLength": part.get("minLength", 0), "maxLength": most}
+    return {key: part[key] for key in ("type", "const", "pattern", "minimum", "maximum") if key in part}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -6,30 +6,31 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from llm4rec.agents.loop.answering import ANSWERING, Draft, picked, written
+from llm4rec.agents.loop.answering import Draft, picked, written
 from llm4rec.agents.loop.prose import checked
 from llm4rec.agents.loop.protocol import Step
-from llm4rec.agents.loop.work import Work
+from llm4rec.agents.loop.work import Unusable, Work
 from llm4rec.agents.reading import Reader
 from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Call, Turn
 from llm4rec.core import DataError
 
 Growing = Generator[Turn, None, tuple[Turn, Draft]]
-_ANSWER = ANSWERING["answer"]
 _WRITE = "All calls are made. Answer the user now, with the tool answer."
 _AGAIN = "That call failed. Plan the calls that are still to be made, the failed one mended; leave out what was done."
 
 
 def reason_act(work: Work, turn: Turn, reader: Reader) -> Growing:
     """Ask for one call at a time, each in view of what came before, until the call is to answer."""
-    tools = [*work.tools, _ANSWER]
+    ending, enough = work.ending, False
     while True:
-        thought, calls = work.calls("act", tools, single=True)
-        turn = replace(turn, plan=(*turn.calls, *(c for c in calls if c.tool != _ANSWER.name)))
+        offered = [ending] if work.brief and (enough or work.last) else [*work.tools, ending]
+        thought, calls = work.calls("act", offered, turn.session, single=True)
+        enough = any(_same(call, made) for call in calls for made in turn.calls)  # a small model has nothing to add
+        turn = replace(turn, plan=(*turn.calls, *(c for c in calls if c.tool != ending.name)))
         done: list[Call] = []
         for call in calls:
-            if call.tool != _ANSWER.name:
+            if call.tool != ending.name:
                 turn = work.do(turn, call)
                 done.append(turn.calls[-1])
                 yield turn
@@ -51,7 +52,7 @@ def plan_first(work: Work, turn: Turn, reader: Reader) -> Growing:
     After Wang et al., *Plan-and-Solve Prompting*, ACL 2023, arXiv 2305.04091.
     """
     tools = list(work.tools)
-    thought, calls = work.calls("plan", tools, single=False)
+    thought, calls = work.calls("plan", tools, turn.session, single=False)
     while True:
         turn = replace(turn, plan=(*turn.calls, *calls))
         yield turn
@@ -60,16 +61,18 @@ def plan_first(work: Work, turn: Turn, reader: Reader) -> Growing:
             turn = work.do(turn, call)
             done.append(turn.calls[-1])
             yield turn
-            if done[-1].error is not None:
+            if done[-1].error is not None and not work.brief:
                 break
         work.steps.append(Step(thought, tuple(done)))
-        if done[-1].error is None:
+        if done[-1].error is None or work.brief:  # a small model would plan the same anew
             break
         work.steps.append(Step(remark=_AGAIN))
-        thought, calls = work.calls("revise", tools, single=False)
+        thought, calls = work.calls("revise", tools, turn.session, single=False)
+    if work.brief:
+        return turn, drafted(work, turn.session, Call(work.ending.name, {}), reader)
     work.steps.append(Step(remark=_WRITE))
     while True:
-        thought, calls = work.calls("answer", [_ANSWER], single=True)
+        thought, calls = work.calls("answer", [work.ending], turn.session, single=True)
         try:
             draft = drafted(work, turn.session, calls[0], reader)
         except DataError as error:
@@ -80,12 +83,20 @@ def plan_first(work: Work, turn: Turn, reader: Reader) -> Growing:
         return turn, draft
 
 
+def _same(a: Call, b: Call) -> bool:
+    """Do two calls ask for the same?"""
+    return a.tool == b.tool and a.arguments == b.arguments
+
+
 def drafted(work: Work, session: Session, call: Call, reader: Reader) -> Draft:
     """Return the answer of a call, its ids and words checked; raises ``DataError`` where nothing of it can be used."""
-    if call.error is not None or call.tool != _ANSWER.name:
-        raise DataError(call.error or f"{call.tool!r} is no answer", todo="call answer")
+    if call.error is not None or call.tool != work.ending.name:
+        raise DataError(call.error or f"{call.tool!r} is no answer", todo=f"call {work.ending.name}")
     arguments: Mapping[str, Any] = call.arguments
-    given, _ = _ANSWER.call(session, arguments)
+    given, _ = work.ending.call(session, arguments)
     after, shown, failures = picked(session, given["items"], work.config.shown)
+    if work.brief and not shown:  # nothing to show, and nothing to say about it
+        work.failures.append("no_candidate")
+        raise Unusable
     words, struck = checked(given["text"], session, work.request, reader)
     return Draft(after, shown, written(words, shown, after), (*failures, *struck))

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llm4rec.agents.loop.answering import ANSWERING
 from llm4rec.agents.loop.config import LoopConfig
 from llm4rec.agents.loop.guard import refusal
-from llm4rec.agents.loop.protocol import Step, call_schema, read_json, read_native, signature, spelt
+from llm4rec.agents.loop.protocol import Step, brief_schema, call_schema, read_json, read_native, signature, spelt
 from llm4rec.agents.toolbox import Tool, Toolbox
 from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Call, Ending, Question, Turn, carried_out
@@ -21,8 +22,14 @@ from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, FailureKind, M
 from llm4rec.prompted.wording import load_prompt
 
 _TEMPLATES = Path(__file__).parent / "templates"
+#: Demonstrations for the brief protocol, where no others are named.
+BRIEF = _TEMPLATES / "brief.jsonl"
 #: Failures after which a native question is asked in JSON: the server knows no tools, or the model did not call one.
 _NO_TOOLS: frozenset[FailureKind] = frozenset({"rejected", "tool_call", "empty"})
+
+
+#: Values of an attribute, the most frequent ones, among which a brief call chooses.
+_VALUES = 200
 
 
 class Over(Exception):
@@ -60,8 +67,8 @@ class Work:
     ) -> None:
         self.model, self.critic, self.price = Metered(model, price), Metered(critic, price), price
         self.config, self.tools, self.request = config, tools, request
-        here = model.identity.get("backend") == "local"
-        self.native = config.protocol == "native" or (config.protocol == "auto" and not here)
+        self.brief = is_brief(config, model)
+        self.native = config.protocol in ("native", "auto") and not self.brief
         self.steps: list[Step] = []
         self.asked: list[Question] = []
         self.failures: list[str] = []
@@ -102,16 +109,20 @@ class Work:
         self.check()
         c = self.config
         offered = tuple(tool.as_function() for tool in tools)
-        request = ChatRequest(messages, schema, c.temperature, max_tokens or c.answer_tokens, c.seed, tools=offered)
-        reply = (model or self.model).chat([request])[0]
+        asked, most = model or self.model, max_tokens or c.answer_tokens
+        guided = schema is not None and _in_process(asked)
+        request = ChatRequest(messages, schema, c.temperature, most, c.seed, tools=offered, guided=guided)
+        reply = asked.chat([request])[0]
         self.asked.append(Question(purpose, request, reply))
         if reply.failure is not None:
             self.failures.append(f"{purpose}:{reply.failure}")
             raise Unusable
         return reply
 
-    def calls(self, purpose: str, tools: Sequence[Tool[Session]], *, single: bool) -> tuple[str, tuple[Call, ...]]:
-        """Return what the model wants called, with its thought: one call at a time, or all at once.
+    def calls(
+        self, purpose: str, tools: Sequence[Tool[Session]], session: Session, *, single: bool
+    ) -> tuple[str, tuple[Call, ...]]:
+        """Return what the model wants called in a session, with its thought: one call at a time, or all at once.
 
         A model that knows no function calls, or makes none, is asked in JSON from then on.
         """
@@ -126,13 +137,32 @@ class Work:
                     return read_native(reply)
                 self.failures.append(f"{purpose}:no_call")
             self.native = False
-        schema = call_schema(tools, single=single)
+        schema = self._brief(tools, session, single) if self.brief else call_schema(tools, single=single)
         return read_json(self.ask(purpose, self.messages(tools), schema=schema).value)
+
+    def _brief(self, tools: Sequence[Tool[Session]], session: Session, single: bool) -> dict[str, Any]:
+        """Return the schema of brief calls, with what is there to be named."""
+        held, catalogue = session.candidates, session.engine.catalogue
+        ids = [] if held is None else catalogue.items.decode(held.items[: self.config.listed])
+        values = {name: sorted(value for value, _ in catalogue.values(name)[:_VALUES]) for name in catalogue.grouping}
+        done = [call for step in self.steps for call in step.calls]
+        return brief_schema([tool for tool in tools if tool.reads_only], ids, values, done, single=single)
+
+    @property
+    def ending(self) -> Tool[Session]:
+        """The tool that ends the turn."""
+        return ANSWERING["show" if self.brief else "answer"]
+
+    @property
+    def last(self) -> bool:
+        """Is there but one more question within the bound?"""
+        return len(self.asked) + 1 >= self.config.max_steps
 
     def messages(self, tools: Sequence[Tool[Session]]) -> tuple[Message, ...]:
         """Return the conversation with the model so far, in its protocol."""
-        lines = [] if self.native else [signature(tool) for tool in tools]
-        system = prompt("system").messages(tools=lines)
+        offered = [tool for tool in tools if tool.reads_only or not self.brief]
+        lines = [] if self.native else [signature(tool, brief=self.brief) for tool in offered]
+        system = prompt("system").messages(tools=lines, brief=self.brief)
         single = self.config.strategy == "react"
         done = spelt(self.steps, native=self.native, single=single, most=self.config.listed)
         return (*system, self._opening, *done)
@@ -147,10 +177,13 @@ class Work:
         if len(turn.calls) >= self.config.max_calls:
             raise Over("steps")
         refused = call.error or refusal(call, self.request)
+        before = turn.session
         if refused is None:
-            done, after = carried_out(call, self.tools, turn.session)
-        else:
-            done, after = replace(call, error=refused), replace(turn.session, calls=turn.session.calls + 1)
+            done, after = carried_out(call, self.tools, before)
+            if self.brief and after.candidates is not None and not len(after.candidates):
+                refused = "no candidate would be left, so it was not done"
+        if refused is not None:
+            done, after = replace(call, error=refused), replace(before, calls=before.calls + 1)
         if done.error is not None:
             self.failures.append("call_error" if refused is None or call.error else "call_refused")
         return self.marked(replace(turn, calls=(*turn.calls, done), session=after))
@@ -165,6 +198,16 @@ class Work:
 def prompt(name: str) -> Prompt:
     """Return a template of the loop."""
     return load_prompt(f"agent/{name}", _TEMPLATES / f"{name}.j2")
+
+
+def is_brief(config: LoopConfig, model: ChatModel) -> bool:
+    """Does an agent speak the brief protocol with a model?"""
+    return config.protocol == "brief" or (config.protocol == "auto" and _in_process(model))
+
+
+def _in_process(model: ChatModel) -> bool:
+    """Does a model run in this process, where it can be held to a schema?"""
+    return model.identity.get("backend") == "local"
 
 
 def _tokens(question: Question) -> tuple[int, int]:

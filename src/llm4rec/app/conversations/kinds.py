@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm4rec.agents.engine import Engine
-from llm4rec.agents.loop.agent import LLMAgent
 from llm4rec.agents.loop.config import LoopConfig
 from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.simulate.controls import DeafAgent, EchoAgent, HistoryAgent, ListeningAgent, PopularAgent
 from llm4rec.agents.toolbox import Toolbox
 from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Agent
+from llm4rec.app.agents import thinking
 from llm4rec.core import Config
 
 _SIMULATED = ("multi-turn", "one-turn", "target-free")
@@ -95,7 +95,7 @@ class LoopAgentConfig(LoopConfig):
 
 def _loop(config: LoopAgentConfig, around: Surroundings) -> Callable[[], Agent]:
     given = config.model_dump(exclude={"llm"}) | {"shown": around.shown}
-    one = LLMAgent(around.models(config.llm), LoopConfig.model_validate(given), tools=around.tools)
+    one = thinking(around.models(config.llm), LoopConfig.model_validate(given), around.tools)
     return lambda: one
 
 
