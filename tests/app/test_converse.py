@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from llm4rec.agents.simulate.preference import Judge, Judged, Pair
+from llm4rec.app.conversations.bench import Bench
 from llm4rec.app.conversations.parts import Part, read_part
+from llm4rec.app.conversations.preferences import prefer
 from llm4rec.app.conversations.spec import parse_conversations, read_conversations
 from llm4rec.app.conversations.talks import converse
 from llm4rec.core import SpecError
 from llm4rec.experiment.spec import read_spec
+from llm4rec.llm import ScriptedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 GENRES = ("crime", "love", "space", "war")
@@ -35,6 +40,9 @@ items = "items.csv"
 component = "popular"
 [systems.ease]
 component = "ease"
+[systems.said]
+retrieve = ["ease"]
+explain = { component = "evidence-explainer", attributes = ["genre", "year"] }
 """
 SPEC = """
 [conversations]
@@ -67,6 +75,14 @@ b = "popular"
 llm = "told"
 cases = 4
 repeats = 2
+[preferences.reasons]
+of = "explanations"
+world = "small"
+a = "said"
+b = "popular"
+llm = "told"
+cases = 4
+repeats = 1
 [protocols.search]
 kind = "multi-turn"
 world = "small"
@@ -181,7 +197,7 @@ def test_reports(folder: Path) -> None:
     assert "Rules, all that was said" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "| Popularity (control) | 12 |" in text
-    assert text.count("### ") == 6
+    assert text.count("### ") == 7
 
 
 def test_a_judge_that_says_nothing_decides_nothing(folder: Path) -> None:
@@ -190,8 +206,30 @@ def test_a_judge_that_says_nothing_decides_nothing(folder: Path) -> None:
         figures = lists["parts"][part]
         assert (figures["answers"], figures["unreadable"], figures["n"], figures["share"]) == (16, 16, 0, None)
     verdicts = pl.read_parquet(folder / "out" / "verdicts.parquet")
-    assert verdicts.height == 12
-    assert verdicts["verdict"].null_count() == 12
+    assert verdicts.height == 12 + 12
+    assert verdicts["verdict"].null_count() == 24
+
+
+def test_explanations_are_judged_with_controls_of_their_own(folder: Path) -> None:
+    spec = read_conversations(folder / "talks.toml")
+    bench = Bench(spec.worlds["small"], folder / "out" / "worlds" / "small", "use", lambda line: None)
+    asked: list[Pair] = []
+
+    class Deaf(Judge):
+        def judge(self, pairs: Sequence[Pair]) -> list[Judged]:
+            asked.extend(pairs)
+            return super().judge(pairs)
+
+    table = spec.preferences["reasons"]
+    found = prefer(table, bench.engine, bench.cases, Deaf(ScriptedModel(["No."] * 100), table.judge), 1, lambda line: None)
+    own, same, known = (asked[at : at + 4] for at in (0, 4, 8))
+    assert all(pair.a == pair.b for pair in same)
+    assert all(mine.a == other.a for mine, other in zip(own, known, strict=True))
+    assert sum(pair.a != pair.b for pair in known) >= 3  # somebody else's reasons
+    assert all(": " in pair.a[0] and pair.a[0].split(": ")[0].split()[0] in GENRES for pair in own)
+    assert found.figures["equal"] <= 4
+    with pytest.raises(SpecError, match="neither 'ease' nor 'popular' explains"):
+        prefer(table.model_copy(update={"a": "ease"}), bench.engine, bench.cases, Deaf(ScriptedModel([]), table.judge), 1, str)
 
 
 def test_a_killed_command_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:

@@ -112,9 +112,8 @@ class Judge:
         messages = self._template.messages(
             kind=self.config.kind, about=list(pair.about), first=list(first), second=list(second)
         )
-        return ChatRequest(
-            messages, _SCHEMA, temperature=self.config.temperature, max_tokens=self.config.max_tokens, sample=sample
-        )
+        c = self.config
+        return ChatRequest(messages, _SCHEMA, c.temperature, c.max_tokens, sample=sample, guided=True)
 
 
 @dataclass(frozen=True, slots=True)

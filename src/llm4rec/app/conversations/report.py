@@ -113,17 +113,24 @@ def sentence(protocol: Mapping[str, Any]) -> str:
     return " ".join(told)
 
 
+_KNOWN = {
+    "lists": "the held-out item on top, over a random list (control)",
+    "explanations": "made for the user, over made for another (control)",
+}
+
+
 def preferred(judged: Mapping[str, Any]) -> str:
     """Say in a few words what was judged."""
-    sides = f"a: {judged['a']}, b: {judged['b']}, lists of {judged['k']}, {judged['parts']['equal lists']} of them equal"
+    what = f"lists of {judged['k']}" if judged["of"] == "lists" else "explanations of the held-out item"
+    sides = f"a: {judged['a']}, b: {judged['b']}, {what}, {judged['parts']['equal']} of them equal"
     return f"Judge: {judged['llm']}, each pair in both orders, {judged['repeats']} times each; {sides}."
 
 
 def verdicts(judged: Mapping[str, Any]) -> list[list[str]]:
     """Return the table of a judge's verdicts and of its controls, its head first."""
     told = {
-        "pairs": f"{judged['a']} over {judged['b']}", "identical": "the same list twice (control)",
-        "known": "the held-out item on top, over a random list (control)",
+        "pairs": f"{judged['a']} over {judged['b']}", "identical": f"the same {judged['of'][:-1]} twice (control)",
+        "known": _KNOWN[judged["of"]],
     }  # fmt: skip
     head = ["pairs", "decided", "a preferred", "95 % interval", "p", "first place taken", "orders agree", "kappa, orders"]
     out = [[*head, "kappa, repeats", "unreadable"]]
