@@ -36,6 +36,9 @@ class LIGERConfig(SemanticDecoderConfig):
     """Of the softmax over cosines."""
     dense: float = Field(1.0, gt=0)
     """Weight of the loss of the vectors beside that of the IDs."""
+    hidden: float = Field(0.3, ge=0, lt=1)
+    """Share of the items that a training step reads by their text alone, as items without events are always read;
+    0 reads every item by tokens and text."""
 
 
 class _Network(SemanticNetwork):
@@ -47,9 +50,15 @@ class _Network(SemanticNetwork):
             nn.init.normal_(weight, std=config.deviation)
         nn.init.zeros_(self.wanted.bias)
         self.register_buffer("texts", torch.zeros(len(levels.ids) + 1, d))  # the last row is the pad
+        self.register_buffer("told", torch.ones(len(levels.ids) + 1, 1))  # 1: events have taught the item's tokens
+        self.hidden = config.hidden
 
     def embed(self, items: Tensor) -> Tensor:
-        read: Tensor = super().embed(items) + self.features(self.texts[items])
+        tokens = super().embed(items)
+        if self.hidden:
+            told = self.told[items]
+            tokens = tokens * (told * (torch.rand_like(told) >= self.hidden) if self.training else told)
+        read: Tensor = tokens + self.features(self.texts[items])
         return read
 
     def vectors(self, items: Tensor) -> Tensor:
@@ -67,7 +76,10 @@ class LIGER(SemanticDecoder):
     Generative and Dense Retrieval for Sequential Recommendation*, 2024 (arXiv 2411.18814).
 
     There the network is TIGER's and an item's vector is that of its text alone; here it is
-    ``semantic-decoder``'s, and the vector is what the network reads of the item, tokens and text.
+    ``semantic-decoder``'s, and the vector is what the network reads of the item, tokens and text.  No event has taught
+    it what the tokens of an item without events say beside its text, so such an item is read by its text alone; and so that
+    such vectors stand on one scale with the others, a share of the items is read so at each step of the training
+    (``hidden``; Volkovs et al., *DropoutNet*, NIPS 2017).
     """
 
     config: LIGERConfig
@@ -103,6 +115,7 @@ class LIGER(SemanticDecoder):
         """Return a new decoder that reads texts too."""
         network = _Network(levels, self.config)
         network.texts[:-1] = torch.from_numpy(self.texts_)
+        network.told[:-1, 0] = torch.from_numpy(self.warm_)
         return network
 
     def loss(self, states: Tensor, items: Tensor) -> Tensor:
