@@ -99,6 +99,11 @@ class Metered:
         """The sums so far."""
         return self._tally
 
+    def load(self) -> None:
+        """Have a model in this process load its weights now, rather than at the first call."""
+        if (load := getattr(self.model, "load", None)) is not None:
+            load()
+
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request and count it."""
         return self._counted(self.model.chat(requests))

@@ -270,6 +270,11 @@ class Stored:
         """The model's identity."""
         return self.model.identity
 
+    def load(self) -> None:
+        """Have a model in this process load its weights now, unless nobody is asked."""
+        if self.mode != "replay" and (load := getattr(self.model, "load", None)) is not None:
+            load()
+
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request, from the store where it can."""
         return self._through("chat", requests, chat_json, chat_reply)

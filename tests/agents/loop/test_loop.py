@@ -17,7 +17,7 @@ from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Agent, Turn
 from llm4rec.core import BudgetError, ModelError
-from llm4rec.llm import ChatReply, ChatRequest, Price, ScriptedModel, Store, Stored, Usage
+from llm4rec.llm import ChatReply, ChatRequest, Metered, Price, ScriptedModel, Store, Stored, Usage
 from tests.agents.loop.scripts import act, agent, names, plan, prompts
 from tests.worlds import TOPICS, topics
 
@@ -84,6 +84,27 @@ def test_a_small_model_that_finds_nothing_leaves_the_request_to_the_rules(sessio
     turn = agent([plan(("search_items", {"words": "xyzzy"}))], protocol="brief", strategy="plan").answer(session, ASK)
     assert (turn.by, turn.ended, turn.failures) == ("rule", "answered", ("call_refused", "no_candidate"))
     assert genres(turn) == {"cooking"}
+
+
+class Heavy(ScriptedModel):
+    """Says when it is loaded."""
+
+    loaded = 0
+
+    def load(self) -> None:
+        self.loaded += 1
+
+
+def test_a_model_is_loaded_when_somebody_says_so_and_not_in_a_replay(tmp_path: Path) -> None:
+    model = Heavy([])
+    with Store(tmp_path / "llm.sqlite") as store:
+        thinking = LLMAgent(Metered(Stored(model, store)), LoopConfig(protocol="brief"))
+        assert model.loaded == 0
+        thinking.warm()
+        assert model.loaded == 1
+        LLMAgent(Stored(model, store, "replay"), LoopConfig(protocol="brief")).warm()
+        assert model.loaded == 1
+    LLMAgent(ScriptedModel([]), LoopConfig(protocol="brief")).warm()  # nothing to load
 
 
 def test_a_small_model_cannot_touch_the_memory(session: Session) -> None:

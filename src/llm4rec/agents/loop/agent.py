@@ -88,6 +88,13 @@ class LLMAgent:
         """``plan`` or ``react``, after the strategy."""
         return self.config.strategy
 
+    def warm(self) -> None:
+        """Load what the first turn would have to wait for: a model in this process, and who finds examples."""
+        if (load := getattr(self.model, "load", None)) is not None:
+            load()
+        if self._demonstrations is not None:
+            self._demonstrations.like("", 1)
+
     def answer(self, session: Session, text: str) -> Turn:
         """Return what becomes of a request."""
         *_, last = self.steps(session, text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,19 @@ class Demonstrations:
 
     def __init__(self, examples: Sequence[Example], encoder: Encoder | None = None) -> None:
         self._examples, self._encoder = tuple(examples), encoder
-        requests = [example.request for example in examples]
-        if encoder is not None:
-            self._vectors = _unit(encoder.encode(requests))
-        else:
-            table = pl.DataFrame({ITEM: np.arange(len(requests), dtype=np.int32), "title": requests})
-            self._words = Catalogue(Vocabulary([str(i) for i in range(len(requests))], kind="item"), table, len(requests))
+        self._requests = [example.request for example in examples]
+
+    @cached_property
+    def _vectors(self) -> Any:
+        """float32[n, d], unit vectors of the requests; encoded when somebody first asks what is alike."""
+        assert self._encoder is not None
+        return _unit(self._encoder.encode(self._requests))
+
+    @cached_property
+    def _words(self) -> Catalogue:
+        n = len(self._requests)
+        table = pl.DataFrame({ITEM: np.arange(n, dtype=np.int32), "title": self._requests})
+        return Catalogue(Vocabulary([str(i) for i in range(n)], kind="item"), table, n)
 
     @classmethod
     def read(cls, path: Path, encoder: Encoder | None = None) -> Demonstrations:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Response
 from starlette.responses import StreamingResponse
 
+from llm4rec.agents.loop.agent import LLMAgent
 from llm4rec.agents.rule import RuleAgent
 from llm4rec.agents.tools import Session
 from llm4rec.agents.turn import Agent, Call, Turn
@@ -36,6 +39,17 @@ class Chatting:
     agents: Mapping[str, Agent] = field(default_factory=lambda: {"rule": RuleAgent()})
     default: str = "rule"
     thinking: Thinking = field(default_factory=lambda: Thinking(1, 30.0))
+
+    def warm(self) -> None:
+        """Begin to load what agents in this process would load in their first turn, and return."""
+
+        def work() -> None:
+            for agent in self.agents.values():
+                if isinstance(agent, LLMAgent):
+                    with suppress(LLM4RecError):  # the first turn says what is wrong
+                        agent.warm()
+
+        Thread(target=work, name="warm", daemon=True).start()
 
 
 def add_chat(app: FastAPI, service: Service, sessions: Sessions, chatting: Chatting) -> None:

@@ -84,6 +84,7 @@ def serve(run: Path, config: ServerConfig, tell: Callable[[str], None]) -> None:
         )  # fmt: skip
         for number in (signal.SIGTERM, signal.SIGINT):  # those that come before uvicorn listens to them, or that it hands on
             signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        chatting.warm()
         listener.listen(2_048)  # who connects from now on waits until the server takes it
         host, port = listener.getsockname()[:2]
         tell(f"serving {run} with {engine.default} on http://{f'[{host}]' if ':' in host else host}:{port} (pages and API)")
