@@ -317,6 +317,8 @@ def test_the_same_command_mends_a_broken_run(finished: Path, log_folder: Path, f
         "environment.json",
         "cases.parquet",
         "models/dataset/items.parquet",
+        "models/dataset/hidden.parquet",
+        "models/ease/1/fit.json",
         "parts/ease/1/part.json",
         "parts/text/1/lists.parquet",
     ):
@@ -324,8 +326,11 @@ def test_the_same_command_mends_a_broken_run(finished: Path, log_folder: Path, f
         run(read_spec(log_folder / "spec.toml"), finished)
         assert (finished / name).read_bytes() != fault, name
     (finished / "results.parquet").unlink()
+    for name in ("models/ease/1/arrays.safetensors", "parts/ease/1/part.json"):  # to be served, it has to be read
+        (finished / name).write_bytes(fault)
     run(read_spec(log_folder / "spec.toml"), finished)
     assert (finished / "results.parquet").exists()
+    assert (finished / "models/ease/1/arrays.safetensors").read_bytes() != fault
     after = json.loads((finished / "summary.json").read_text())
     assert {n: s["metrics"] for n, s in before.items()} == {n: s["metrics"] for n, s in after.items()}
 

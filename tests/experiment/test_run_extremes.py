@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,3 +55,60 @@ def test_predictions_that_are_no_numbers_are_no_row_either(tmp_path: Path) -> No
     rest = '[protocol]\ntask = "rating"\n[systems.x]\ncomponent = "fm"\nlearning_rate = 1e30\nepochs = 1\n'
     with pytest.raises(SpecError, match=r"systems\.x.* no finite numbers"):
         ran(tmp_path, log(), rest)
+
+
+def summary(run: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return found
+
+
+POPULAR = '[systems.popular]\ncomponent = "popular"\n'
+
+
+def test_a_truth_that_the_mask_hides_is_refused(tmp_path: Path) -> None:
+    """No system could ever be right about it, so every figure would be too low by the same share."""
+    habits = [(f"u{u}", f"i{s % 3}", s, 1) for u in range(6) for s in range(9)]
+    keep = 'duplicates = "keep"\n[split]\nrepeats = "keep"\n'
+    for mask in ("seen", "history"):
+        with pytest.raises(
+            SpecError, match=r"split\.repeats: with mask = '(seen|history)' no list may show the repeated items"
+        ):
+            ran(tmp_path, habits, f'{keep}[protocol]\nmask = "{mask}"\n{POPULAR}')
+    run = ran(tmp_path, habits, f'{keep}[protocol]\nmask = "none"\n{POPULAR}')
+    assert summary(run)["popular"]["metrics"]["recall@10"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("protocol", "says"),
+    [
+        (
+            "candidates = { size = 50 }",
+            r"protocol\.candidates\.size: the sources propose at most 4 candidates for a case, not 50",
+        ),
+        (
+            "candidates = { size = 3 }\n[split]\nkind = 'ratio'\ntest = 0.5",
+            r"sets of 3 cannot hold a case's 3 true items and others",
+        ),
+    ],
+)
+def test_candidate_sets_are_of_the_size_that_their_name_says(tmp_path: Path, protocol: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        ran(tmp_path, log(), f"[protocol]\n{protocol}\n{POPULAR}")
+
+
+def test_some_short_candidate_sets_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [*log(), *(("u0", f"i{i}", 999_999_000 + i, 3) for i in range(9))]  # has had all but nothing left
+    ran(tmp_path, rows, f"[protocol]\ncandidates = {{ size = 4 }}\n{POPULAR}")
+    assert "of 12 sets hold fewer than 4 candidates" in caplog.text
+
+
+def test_without_validation_cases_training_goes_to_the_end_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mean over no cases is nan, which is never a new best: training would stop as if it no longer got better."""
+    moments = [(f"u{u}", f"i{(u + s) % 9}", 1_000_000_000 + (s > 2), 1) for u in range(12) for s in range(5)]
+    system = '[systems.x]\ncomponent = "lightgcn"\nepochs = 3\nevery = 1\npatience = 1\nwidth = 4\n'
+    run = ran(tmp_path, moments, f'[split]\nkind = "global-time"\n{system}')
+    assert "leaves no validation case" in caplog.text
+    saved = json.loads((run / "models" / "x" / "1" / "config.json").read_text(encoding="utf-8"))
+    assert len(saved["values"]["training_"]) == 3

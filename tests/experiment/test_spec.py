@@ -72,6 +72,7 @@ def test_a_made_world_is_a_data_set_like_any_other() -> None:
         ('encoder = "minilm"', 'encoder = "minilmm"', ("systems.text", "minilmm", "did you mean 'minilm'")),
         ('["ease", "text"]', '["eas", "text"]', ("systems.both", "'eas'", "did you mean 'ease'")),
         ('["ease", "text"]', '["both"]', ("systems.both", "retrieves with itself")),
+        ('["ease", "text"]', '["ease", "ease"]', ("systems.both.retrieve", "names a system twice", "more weight")),
         ("depth = 10", "dept = 10", ("systems.both", "dept", "did you mean 'depth'")),
         ("depth = 10", 'component = "ease"', ("systems.both", "both 'component' and 'retrieve'")),
         ('name = "x"', 'name = "x"\nprimary = "ndgc@10"', ("ndgc@10", "did you mean 'ndcg'")),

@@ -135,6 +135,7 @@ def test_refuses_what_does_not_match() -> None:
         ("ndcg", "has no cut-off"),
         ("ndcg@", "not a whole number from 1"),
         ("ndcg@0", "not a whole number from 1"),
+        ("ndcg@010", "not a whole number from 1"),
         ("ndcg@-5", "not a whole number from 1"),
         ("ndcg@5.0", "not a whole number from 1"),
         ("ndcg@ten", "write for example 'ndcg@10'"),

@@ -144,7 +144,11 @@ class Component(ABC, Generic[C]):
             config, state = cls.Config.model_validate(saved["config"]), dict(saved["values"])
             arrays = load_file(folder / "arrays.safetensors")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RunError(f"cannot read a saved {cls.__name__} ({error})", where=str(folder), todo="fit it again") from None
+            raise RunError(
+                f"cannot read a saved {cls.__name__} ({error})",
+                where=str(folder),
+                todo="fit it again; in a run, remove this folder first",
+            ) from None
         component = cls(config) if resources is None else cls.create(config, resources)
         for name in [n.removesuffix(".indptr") for n in arrays if n.endswith(".indptr")]:
             data, indices, indptr, shape = (arrays.pop(f"{name}.{p}") for p in ("data", "indices", "indptr", "shape"))

@@ -183,3 +183,8 @@ class Split:
     test: Cases
     rules: Mapping[str, Any]
     fingerprint: str
+
+    @property
+    def fit_cases(self) -> Cases | None:
+        """The validation cases as ``fit`` takes them: None where the split leaves none."""
+        return self.valid if len(self.valid) else None

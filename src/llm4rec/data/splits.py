@@ -210,7 +210,10 @@ def _global_time(dataset: Dataset, events: _Ordered, config: SplitConfig) -> _Pl
     test_from = moment(config.test_from, config.test, "test_from")
     valid_from = moment(config.valid_from, config.valid + config.test, "valid_from")
     if valid_from > test_from:
-        raise SpecError(f"validation would start after the test ({valid_from} > {test_from})", where="split.valid_from")
+        todo = "give both moments" if config.valid_from is None or config.test_from is None else None
+        raise SpecError(
+            f"validation would start after the test ({valid_from} > {test_from})", where="split.valid_from", todo=todo
+        )
     train, test = events.time < valid_from, events.time >= test_from
     return _Plan(train, ~(train | test), test, {"valid_from": valid_from, "test_from": test_from})
 

@@ -78,7 +78,7 @@ class _Rehearsal:
                 component = _StandIn(name).fit(split.train, valid=None, rng=rng)
                 self.stand_ins.append(name)
             else:
-                component = build(system, self.resources, inner).fit(split.train, valid=split.valid, rng=rng)
+                component = build(system, self.resources, inner).fit(split.train, valid=split.fit_cases, rng=rng)
             self._fitted[name] = component
         return self._fitted[name]
 

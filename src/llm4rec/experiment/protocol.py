@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Ragged, Retriever
+from llm4rec.core import Cases, Ragged, Retriever, SpecError
 from llm4rec.core.order import first_of_each
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
+
+_LOG = logging.getLogger(__name__)
 
 #: Random numbers held at once while candidates are drawn.
 _CELLS = 8_000_000
@@ -44,6 +47,10 @@ class Question:
             cases = cases.single()
             exclude = Ragged.empty(len(cases))  # the item is given, so there is nothing to mask
         if candidates is not None:
+            most = int(cases.truth.lengths.max(initial=0))
+            if candidates.inject and most >= candidates.size:
+                what = f"sets of {candidates.size} cannot hold a case's {most} true items and others"
+                raise SpecError(what, where="protocol.candidates.size", todo='give more, or set split.targets = "next"')
             rng = np.random.default_rng(seed)
             proposed = []
             for source in candidates.sources:
@@ -53,6 +60,7 @@ class Question:
                     found = retriever(source).retrieve(cases.queries, candidates.size, exclude=exclude)
                     proposed.append(found.items)
             chosen = take_turns(proposed, candidates.size, cases.truth if candidates.inject else None, n_items)
+            _tell_of_short_sets(chosen.lengths, candidates.size)
             cases = Cases(cases.queries, cases.truth, cases.seen, chosen, cases.values)
             exclude = complement(chosen, n_items)
         size = min(spec.experiment.sample, len(cases))
@@ -62,6 +70,17 @@ class Question:
     def rows(self, sampled: bool) -> NDArray[np.int64]:
         """Return the case numbers that a system is asked."""
         return self.sample if sampled else np.arange(len(self.cases))
+
+
+def _tell_of_short_sets(lengths: NDArray[np.int64], size: int) -> None:
+    """Log how many sets of candidates are smaller than they should be; if all are, the protocol is none of that name."""
+    short = int((lengths < size).sum())
+    if short and short == len(lengths):
+        what = f"the sources propose at most {lengths.max()} candidates for a case, not {size}"
+        raise SpecError(what, where="protocol.candidates.size", todo="give fewer, or more sources")
+    if short:
+        told = "%d of %d sets hold fewer than %d candidates, %.1f on average: nothing else is left to propose"
+        _LOG.warning(told, short, len(lengths), size, lengths[lengths < size].mean())
 
 
 def draw_unseen(cases: Cases, n_items: int, size: int, rng: np.random.Generator) -> NDArray[np.int32]:

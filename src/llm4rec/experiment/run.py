@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Dataset, Ragged, SpecError, Split
+from llm4rec.core import Cases, Dataset, Ragged, RunError, SpecError, Split
 from llm4rec.core.columns import SEED, SYSTEM
 from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
@@ -50,7 +50,7 @@ _LOG = logging.getLogger(__name__)
 #: What a whole run holds beside its parts and models.
 WHOLE = (
     "spec.toml", "summary.json", "report.html", "cases.parquet", "catalog.parquet", *(f"{table}.parquet" for table in TABLES),
-    "models/dataset/dataset.json", *(f"models/dataset/{table}.parquet" for table in ("events", "users", "items")),
+    "models/dataset/dataset.json", *(f"models/dataset/{table}.parquet" for table in ("events", "users", "items", "hidden")),
 )  # fmt: skip
 
 
@@ -72,6 +72,10 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
         dataset = load(spec.data)
         split = prepare(make_split(dataset, spec.split), spec.protocol)
         tell(f"data: {dataset!r}, {len(split.test)} test cases")
+        if split.fit_cases is None:
+            _LOG.warning(
+                "the %s split leaves no validation case: what would stop early by them trains to the end", spec.split.kind
+            )
         resources = RunResources(spec.llm, spec.encoder, directory.store, mode, spec.budget)
         try:
             return _Runner(spec, directory, Plan(spec, split), resources, tell).run(dataset, started)
@@ -132,7 +136,9 @@ class _Runner:
         return self.directory / "report.html"
 
     def _is_done(self, name: str, seed: int, key: str) -> bool:
-        """Is a system's part there and whole?  To refresh is to serve again whatever asks a language model."""
+        """Are a system's part and model there and whole?  To refresh is to serve again whatever asks a language model."""
+        if key_of(self.directory.model(name, seed) / "fit.json") != self.plan.fit_key(name, seed):
+            return False
         part = self.directory.part(name, seed)
         fresh = self.resources.mode == "refresh" and self.plan.asks_llm(name)
         tables = [f"parts/{name}/{seed}/{table}.parquet" for table in TABLES]
@@ -241,19 +247,29 @@ class _Runner:
             system, folder, key = self.spec.systems[name], self.directory.model(name, seed), self.plan.fit_key(name, seed)
             inner = {r: self._component(r, self.plan.seed_of(r, seed)) for r in system.retrieve}
             built = build(system, self.resources, {r: component for r, (component, _) in inner.items()})
-            if key_of(folder / "fit.json") == key:
-                seconds = float(json.loads((folder / "fit.json").read_text())["seconds"])
-                component = restore(built, folder, self.resources)
+            restored = self._restored(built, folder) if key_of(folder / "fit.json") == key else None
+            if restored is not None:
+                component, seconds = restored
             else:
                 clock = time.perf_counter()
+                split = self.plan.split
                 with _of(name):
-                    component = built.fit(self.plan.split.train, valid=self.plan.split.valid, rng=np.random.default_rng(seed))
+                    component = built.fit(split.train, valid=split.fit_cases, rng=np.random.default_rng(seed))
                 seconds = time.perf_counter() - clock
                 with self.directory.writing(f"models/{name}/{seed}") as scratch:
                     component.save(scratch)
                     (scratch / "fit.json").write_text(json.dumps({"key": key, "seconds": seconds}) + "\n")
             self._fitted[name, seed] = component, seconds + sum(fit for _, fit in inner.values())
         return self._fitted[name, seed]
+
+    def _restored(self, built: Any, folder: Path) -> tuple[Any, float] | None:
+        """Return a saved component and the seconds of its fit; None, and a line in the log, if its files are broken."""
+        try:
+            seconds = float(json.loads((folder / "fit.json").read_text())["seconds"])
+            return restore(built, folder, self.resources), seconds
+        except (RunError, OSError, ValueError, KeyError, TypeError) as error:
+            _LOG.warning("%s: is fitted again, as what was saved cannot be read (%s)", folder, error)
+            return None
 
     def _write_part(self, name: str, seed: int, part: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
         tag = {SYSTEM: pl.lit(name), SEED: pl.lit(seed)}

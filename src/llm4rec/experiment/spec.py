@@ -173,6 +173,7 @@ def parse_spec(text: str, *, where: str = "spec", folder: Path | None = None) ->
         tables["experiment"] = {"metrics": metrics, "primary": metrics[0], **tables["experiment"]}
     spec: Spec = validated(Spec, tables, where, folder)
     _check_metrics(spec, where)
+    _check_mask(spec, where)
     _check_names(spec, where)
     return spec
 
@@ -279,6 +280,15 @@ def _check_metrics(spec: Spec, where: str) -> None:
         raise SpecError(what, where=f"{where}: experiment.metrics", todo="leave the key out")
 
 
+def _check_mask(spec: Spec, where: str) -> None:
+    """Check that the mask does not hide what the split keeps as truth."""
+    protocol, split = spec.protocol, spec.split
+    hides = protocol.mask == "seen" or (protocol.mask == "history" and split.max_history is None)
+    if split.repeats == "keep" and hides and protocol.task == "ranking" and protocol.candidates is None:
+        what = f"with mask = {protocol.mask!r} no list may show the repeated items that repeats = 'keep' asks for"
+        raise SpecError(what, where=f"{where}: split.repeats", todo='set protocol.mask = "none"')
+
+
 def _check_names(spec: Spec, where: str) -> None:
     """Check everything that is a reference from one table to another."""
     answers = "retrieve" if spec.protocol.task == "ranking" else "predict"
@@ -308,6 +318,8 @@ def _check_names(spec: Spec, where: str) -> None:
                         f"{part.component} refers to {kind} {wanted!r}, which has no table [{kind}.{wanted}]",
                         where=at, todo=did_you_mean(wanted, tables),
                     )  # fmt: skip
+        if len(set(system.retrieve)) < len(system.retrieve):
+            raise SpecError("names a system twice", where=f"{at}.retrieve", todo="name it once, and give it more weight")
         for wanted in system.retrieve:
             if wanted not in spec.systems:
                 raise SpecError(

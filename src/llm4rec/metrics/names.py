@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from llm4rec.core import SpecError, did_you_mean
 
-_NAME = re.compile(r"(?P<metric>[a-z_]+)@(?P<k>[0-9]+)")
+_NAME = re.compile(r"(?P<metric>[a-z_]+)@(?P<k>[1-9][0-9]*)")
 
 
 def parse_metric(name: str, known: Iterable[str]) -> tuple[str, int]:
@@ -21,7 +21,7 @@ def parse_metric(name: str, known: Iterable[str]) -> tuple[str, int]:
     if metric not in known:
         raise SpecError(f"unknown metric {name!r}", where="metrics", todo=did_you_mean(metric.lower(), known))
     match = _NAME.fullmatch(name)
-    if match is None or int(match["k"]) < 1:
+    if match is None:
         wrong = f"cut-off {cutoff!r} of {name!r} is not a whole number from 1" if at else f"metric {name!r} has no cut-off"
         raise SpecError(wrong, where="metrics", todo=f"write for example '{metric}@10'")
     return metric, int(match["k"])

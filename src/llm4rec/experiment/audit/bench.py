@@ -130,7 +130,7 @@ class Bench:
                     visit(inner)
                 built = build(system, self.resources, {r: out[r] for r in system.retrieve})
                 rng = np.random.default_rng(self.spec.experiment.seeds[0])
-                out[name] = built.fit(split.train, valid=split.valid, rng=rng)
+                out[name] = built.fit(split.train, valid=split.fit_cases, rng=rng)
 
         for name in names:
             visit(name)
@@ -139,7 +139,7 @@ class Bench:
     def floors(self, split: Split) -> dict[str, Any]:
         """Return the rules that every system has to beat, fitted."""
         rng = np.random.default_rng(0)
-        return {name: make().fit(split.train, valid=split.valid, rng=rng) for name, make in FLOORS.items()}
+        return {name: make().fit(split.train, valid=split.fit_cases, rng=rng) for name, make in FLOORS.items()}
 
     def question(self, split: Split, fitted: dict[str, Any]) -> Question:
         """Return what the specification asks on a split."""

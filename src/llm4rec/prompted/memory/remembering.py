@@ -38,7 +38,7 @@ class Remembering(Component[C]):
         """Read what ``save`` wrote; raises ``DataError`` with the line of the memory that is wrong."""
         component = super().load(folder, resources)
         if not (folder / FILE).is_file():
-            raise RunError(f"has no {FILE}", where=str(folder), todo="fit it again")
+            raise RunError(f"has no {FILE}", where=str(folder), todo="fit it again; in a run, remove this folder first")
         component.memory_ = Memory.load(folder / FILE)
         return component
 
