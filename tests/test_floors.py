@@ -35,7 +35,8 @@ NEIGHBOURS = {("data", "assets"), ("prompted", "models")}
 HEAVY = {
     "torch": {
         "llm4rec.nn.", "llm4rec.models.sasrec", "llm4rec.models.sequential",
-        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.llm.guided", "llm4rec.features.sentence", "llm4rec.peers.scripts.",
+        "llm4rec.llm.gguf", "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.llm.guided",
+        "llm4rec.features.sentence", "llm4rec.peers.scripts.",
         "llm4rec.models.gru4rec",
         "llm4rec.models.lightgcn", "llm4rec.models.two_tower", "llm4rec.models.feature_network",
         "llm4rec.models.fm", "llm4rec.models.deepfm", "llm4rec.models.dcn",
@@ -50,7 +51,7 @@ HEAVY = {
     },
     "transformers": {
         "llm4rec.generative.p5_network", "llm4rec.generative.item_llm_network",
-        "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence",
+        "llm4rec.llm.gguf", "llm4rec.llm.local", "llm4rec.llm.prefix", "llm4rec.features.sentence",
     },
     "sentence_transformers": {"llm4rec.features.sentence"},
     "faiss": {"llm4rec.features.index", "llm4rec.generative.ids.codebooks"},

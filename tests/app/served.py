@@ -93,7 +93,7 @@ class Server:
                 break
         else:
             raise AssertionError("".join(self.said))
-        self.url, self.store = match[0], ""
+        self.url = match[0]
         self.log: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

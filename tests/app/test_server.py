@@ -34,7 +34,6 @@ def server(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     store = str(tmp_path_factory.mktemp("store") / "store.sqlite")
     settings = ("--set", "max_body=200000", "--set", "timeout=5")
     with serving(run, "--system", "sasrec", "--store", store, *settings) as process:
-        process.store = store
         yield process
 
 
@@ -103,7 +102,7 @@ def test_rank_search_and_explain(client: httpx.Client) -> None:
     given = ["i5", "i9", "i20"]
     ranked = ok(client.post("/v1/rank", json={"user": "u1", "items": given, "system": "ease"}))
     assert sorted(items(ranked)) == sorted(given)
-    whole = items(ok(client.post("/v1/recommend", json={"user": "u1", "k": 30, "system": "ease", "seen": True})))
+    whole = items(ok(client.post("/v1/recommend", json={"user": "u1", "k": 40, "system": "ease", "seen": True})))
     assert items(ranked) == [i for i in whole if i in given]
     refused(client.post("/v1/rank", json={"user": "u1", "items": given, "system": "fusion"}), 422, "cannot rank")
     found = ok(client.post("/v1/search", json={"words": "comedy number 4"}))
@@ -279,9 +278,11 @@ def test_without_keys_only_this_machine_is_answered(client: httpx.Client, run: P
     assert done.stderr.startswith("llm4rec: serve: without keys nobody else may connect")
 
 
-# -- what lasts (the last test: it kills the server of the others) ------------------------------
-def test_nothing_acknowledged_is_lost_by_kill_9_and_keys_are_asked_for(server: Server, run: Path, tmp_path: Path) -> None:
+# -- what lasts -------------------------------------------------------------------------------
+def test_nothing_acknowledged_is_lost_by_kill_9_and_keys_are_asked_for(run: Path, tmp_path: Path) -> None:
     acknowledged: list[str] = []
+    store = str(tmp_path / "store.sqlite")
+    new = {"id": "lasting", "attributes": {"title": "Horror number 98", "genre": "Horror", "year": 2020}}
 
     def send(sender: int) -> None:
         with server.client() as client:
@@ -293,27 +294,30 @@ def test_nothing_acknowledged_is_lost_by_kill_9_and_keys_are_asked_for(server: S
                 except httpx.HTTPError:
                     return
 
-    senders = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
-    for sender in senders:
-        sender.start()
-    while len(acknowledged) < 40:
-        threading.Event().wait(0.01)
-    server.kill()
-    for sender in senders:
-        sender.join()
+    with serving(run, "--system", "ease", "--store", store) as server:
+        with server.client() as client:
+            ok(client.post("/v1/events", json={"items": [new]}))
+        senders = [threading.Thread(target=send, args=(sender,)) for sender in range(3)]
+        for sender in senders:
+            sender.start()
+        while len(acknowledged) < 40:
+            threading.Event().wait(0.01)
+        server.kill()
+        for sender in senders:
+            sender.join()
     file = tmp_path / "keys.toml"
     command = [sys.executable, "-m", "llm4rec.app.cli", "keys", str(file), "app", "--scopes", "read,write"]
     app = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     reader, slow = new_key(file, "reader", ["read"]), new_key(file, "slow", ["read"], per_minute=20)
     assert file.stat().st_mode & 0o077 == 0
     assert not any(key in file.read_text() for key in (app, reader, slow))
-    with serving(run, "--system", "ease", "--store", server.store, "--keys", str(file)) as process:
+    with serving(run, "--system", "ease", "--store", store, "--keys", str(file)) as process:
         with process.client(app) as client:
             history = ok(client.post("/v1/recommend", json={"user": "kim", "k": 1}))["history"]
             assert history >= len(acknowledged) >= 40
             sent = [{"user": "kim", "item": "i1", "id": i} for i in acknowledged][:1_000]
             assert ok(client.post("/v1/events", json={"events": sent})) == {"accepted": 0, "repeated": len(sent), "items": 0}
-            assert ok(client.get("/v1/items/fresh"))["name"] == "Horror number 99"
+            assert ok(client.get("/v1/items/lasting"))["name"] == "Horror number 98"
             refused(client.get("/v1/users/kim/memory"), 403, "memory")
             refused(client.get("/metrics"), 403)
         with process.client() as nobody:
@@ -328,7 +332,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9_and_keys_are_asked_for(server: S
             assert answers[0].status_code == 200
             refused(answers[-1], 429)
             assert int(answers[-1].headers["retry-after"]) >= 1
-        with pytest.raises(RunError, match="another server keeps it"), alone(open_database(server.store)):
+        with pytest.raises(RunError, match="another server keeps it"), alone(open_database(store)):
             pass
         assert process.stop() == 0
         lines = [json.loads(line) for line in process.log]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -228,7 +228,7 @@ class Catalogue:
 
 def flat(kind: pl.DataType) -> pl.DataType:
     """Return what a list holds, or the kind itself."""
-    return kind.inner if isinstance(kind, pl.List) else kind  # type: ignore[return-value]
+    return cast("pl.DataType", kind.inner) if isinstance(kind, pl.List) else kind  # in a schema it is no bare class
 
 
 def _number(text: str) -> float | None:

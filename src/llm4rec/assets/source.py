@@ -65,6 +65,12 @@ class Asset:
     origin: str
     size: int
 
+    @property
+    def gguf(self) -> tuple[str, str] | None:
+        """Path and sha256 of the one GGUF file that makes this a language model; None for anything else."""
+        files = [(name, sha256) for name, sha256 in self.members.items() if name.endswith(".gguf")]
+        return files[0] if len(files) == 1 else None
+
 
 @dataclass(frozen=True, slots=True)
 class Files:

@@ -158,13 +158,12 @@ def open_model(config: LLMConfig, *, download: bool = True) -> ChatModel:
     cache = home() / "converted"
     if config.backend != "local" or config.model not in ASSETS:
         return open_chat_model(config, cache=cache)
-    weights = {name: sha256 for name, sha256 in ASSETS[config.model].members.items() if name.endswith(".gguf")}
-    if len(weights) != 1:
-        fitting = [n for n, a in ASSETS.items() if any(m.endswith(".gguf") for m in a.members)]
+    file = ASSETS[config.model].gguf
+    if file is None:
+        fitting = [n for n, a in ASSETS.items() if a.gguf is not None]
         raise SpecError(f"{config.model!r} is no language model", todo=did_you_mean(config.model, fitting))
-    ((name, sha256),) = weights.items()
     place = fetch(config.model) if download else folder(config.model)
-    return open_chat_model(config, source=place / name, cache=cache, weights=sha256)
+    return open_chat_model(config, source=place / file[0], cache=cache, weights=file[1])
 
 
 def _table(tables: Mapping[str, T], kind: str, name: str) -> T:

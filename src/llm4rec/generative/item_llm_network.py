@@ -16,11 +16,9 @@ from llm4rec.assets import ASSETS, fetch, home
 from llm4rec.core import ModelError, Ragged
 from llm4rec.generative.causal import CausalSteps
 from llm4rec.llm.config import Device, Dtype
-from llm4rec.llm.local import convert_gguf
+from llm4rec.llm.gguf import converted
 from llm4rec.llm.tokens import Tokens
-from llm4rec.llm.weights import built_once, native_bfloat16
-
-_GGUF = ".gguf"
+from llm4rec.llm.weights import native_bfloat16
 
 
 class Network:
@@ -181,10 +179,7 @@ def _folder(checkpoint: str) -> str:
     """Return the folder of an asset's model, converted once from its GGUF file; any other name as it is."""
     if checkpoint not in ASSETS:
         return checkpoint
-    weights = {name: sha256 for name, sha256 in ASSETS[checkpoint].members.items() if name.endswith(_GGUF)}
-    if len(weights) != 1:
+    file = ASSETS[checkpoint].gguf
+    if file is None:
         raise ModelError("is no language model", where=checkpoint)
-    ((name, sha256),) = weights.items()
-    path = fetch(checkpoint) / name
-    made = built_once(home() / "converted", f"{path.stem}-{sha256[:16]}", sha256, lambda folder: convert_gguf(path, folder))
-    return str(made)
+    return str(converted(fetch(checkpoint) / file[0], file[1], home() / "converted"))

@@ -17,10 +17,11 @@ import numpy as np
 from llm4rec.core import ModelError
 from llm4rec.llm.adapter import adapter_sha256
 from llm4rec.llm.config import Device, Dtype
-from llm4rec.llm.local import Network, Written, convert_gguf, gpu_present
+from llm4rec.llm.gguf import converted
+from llm4rec.llm.local import Network, Written, gpu_present
 from llm4rec.llm.structured import answered, schema_instruction
 from llm4rec.llm.values import ChatReply, ChatRequest, ScoreReply, ScoreRequest, Usage
-from llm4rec.llm.weights import built_once, file_sha256, folder_sha256, located, native_bfloat16
+from llm4rec.llm.weights import file_sha256, folder_sha256, located, native_bfloat16
 
 
 class LocalModel:
@@ -119,8 +120,7 @@ class LocalModel:
         if path is None or path.is_dir():
             return str(path or self.source)
         assert self.cache is not None
-        name = f"{path.stem}-{self._fingerprint[:16]}"
-        return str(built_once(self.cache, name, self._fingerprint, lambda folder: convert_gguf(path, folder)))
+        return str(converted(path, self._fingerprint, self.cache))
 
     @cached_property
     def _network(self) -> Network:

@@ -16,11 +16,9 @@ process holds one of the cores), and no figure depends on the number of cores.
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +28,7 @@ import numpy as np
 
 from llm4rec.core import ModelError
 from llm4rec.llm.adapter import merged
+from llm4rec.llm.gguf import quiet
 from llm4rec.llm.guided import Guide, held_answer
 from llm4rec.llm.packing import Pack, in_order, packs, runs
 from llm4rec.llm.pick import Pick
@@ -45,38 +44,6 @@ LENGTH_CLASS = 64
 _ROWS = 8  # rows of logits turned into log-probabilities at once: they then stay in the cache
 X = TypeVar("X")
 Y = TypeVar("Y")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep progress bars and warnings of transformers off the terminal."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as a folder of safetensors and tokenizer, which loads ten times as fast."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    # The reader's own progress bar goes straight to stderr.
-    with _quiet(), redirect_stderr(io.StringIO()):
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # The weights are plain numbers now; without this, transformers refuses to save them.
-        model.hf_quantizer = None
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
 
 
 def gpu_present() -> bool:
@@ -125,7 +92,7 @@ class Network:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         options = {} if revision is None else {"revision": revision}
-        with _quiet():
+        with quiet():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
             self.tokens = Tokens(AutoTokenizer.from_pretrained(folder, **options), name)
             if adapter is not None:

@@ -187,5 +187,5 @@ def _read(reply: ChatReply, swapped: bool) -> Verdict | None:
     """Return the verdict of an answer in terms of the pair, None where there is none."""
     if reply.failure is not None or not isinstance(reply.value, dict):
         return None
-    chosen = {"A": "b" if swapped else "a", "B": "a" if swapped else "b", "tie": "tie"}
-    return chosen.get(str(reply.value.get("better")))  # type: ignore[return-value]
+    chosen: dict[str, Verdict] = {"A": "b" if swapped else "a", "B": "a" if swapped else "b", "tie": "tie"}
+    return chosen.get(str(reply.value.get("better")))

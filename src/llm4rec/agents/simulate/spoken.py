@@ -20,7 +20,7 @@ from llm4rec.llm.prompts import plain
 from llm4rec.llm.structured import without_thoughts
 from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest
 from llm4rec.prompted.explain.mentions import Words, folded, forms
-from llm4rec.prompted.wording import Template, load_prompt
+from llm4rec.prompted.wording import Kind, Template, load_prompt
 
 _TEMPLATE = Path(__file__).with_name("speak.j2")
 _LABEL = re.compile(r"^\s*(?:user|you|me|person|customer)\s*:\s*", re.I)
@@ -60,8 +60,8 @@ class LLMSimulator:
         self._known = {form: (f.attribute, f.value) for f in known for form in forms(_value(f))}
         self._longest = max(map(len, self._known), default=0)
         self._model, self._rule = model, RuleSimulator(self.config)
-        variables = {"thing": "text", "persona": "lines", "lines": "pairs", "task": "text"}
-        self._template = Template(load_prompt("speak", _TEMPLATE), variables, needs=("task",))  # type: ignore[arg-type]
+        variables: dict[str, Kind] = {"thing": "text", "persona": "lines", "lines": "pairs", "task": "text"}
+        self._template = Template(load_prompt("speak", _TEMPLATE), variables, needs=("task",))
         self.name = f"LLM ({model.name})"
 
     def speak(self, scenes: Sequence[Scene]) -> list[Utterance]:
