@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from llm4rec.core import SpecError
+from llm4rec.core import RunError, SpecError
+from llm4rec.experiment.compare import compare
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import parse_spec
 
@@ -112,3 +113,15 @@ def test_without_validation_cases_training_goes_to_the_end_and_that_is_told(
     assert "leaves no validation case" in caplog.text
     saved = json.loads((run / "models" / "x" / "1" / "config.json").read_text(encoding="utf-8"))
     assert len(saved["values"]["training_"]) == 3
+
+
+def test_runs_on_other_candidates_of_the_same_name_are_not_compared(tmp_path: Path) -> None:
+    """Another seed draws other items: the same protocol, but not the same questions, so no paired test."""
+    runs = []
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        (tmp_path / name).mkdir()
+        rest = f"[protocol]\ncandidates = {{ size = 4 }}\n{POPULAR}"
+        runs.append(ran(tmp_path / name, log(items=15), rest, experiment=f"seeds = [{seed}]").rename(tmp_path / f"run-{name}"))
+    assert len(compare(runs[:2])) == 2
+    with pytest.raises(RunError, match="has another set of candidates than"):
+        compare(runs)

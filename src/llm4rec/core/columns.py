@@ -19,6 +19,7 @@ EVENT_COLUMNS: Final = (USER, ITEM, TIME, VALUE, BEHAVIOR)
 # -- tables of a run directory ----------------------------------------------------------
 CASE: Final = "case"
 TRUTH: Final = "truth"
+CANDIDATES: Final = "candidates"
 SLICES: Final = "slices"
 SYSTEM: Final = "system"
 SEED: Final = "seed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -13,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import RunError, did_you_mean
-from llm4rec.core.columns import CASE, METRIC, SEED, SLICES, SYSTEM, VALUE
+from llm4rec.core.columns import CANDIDATES, CASE, METRIC, SEED, SLICES, SYSTEM, VALUE
 from llm4rec.experiment.differences import below
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.spec import read_spec
@@ -176,10 +177,10 @@ def means(values: pl.DataFrame) -> NDArray[np.float64]:
 
 
 def comparable(directories: Sequence[RunDirectory]) -> None:
-    """Raise ``RunError`` unless runs have one split and one protocol."""
+    """Raise ``RunError`` unless runs have one split, one protocol and the same candidates, if there are any."""
     rules = [_rules(directory) for directory in directories]
     for directory, found in zip(directories, rules, strict=True):
-        if other := [rule for rule in found if found[rule] != rules[0][rule]]:
+        if other := [rule for rule in found if found[rule] != rules[0].get(rule)]:
             what = f"has another {' and '.join(other)} than {directories[0].path}"
             raise RunError(what, where=str(directory.path), todo="compare runs of one split and protocol")
 
@@ -188,9 +189,14 @@ def _rules(directory: RunDirectory) -> dict[str, str]:
     """Return what two runs must have in common to be compared."""
     environment = directory.read_json("environment.json")
     try:
-        return {"split": str(environment["split"]["fingerprint"]), "protocol": str(environment["protocol"])}
+        rules = {"split": str(environment["split"]["fingerprint"]), "protocol": str(environment["protocol"])}
     except (KeyError, TypeError):
         raise RunError("environment.json names no split or protocol", where=str(directory.path), todo="run it again") from None
+    cases = directory.read_table("cases.parquet")
+    if CANDIDATES in cases.columns:  # another seed draws others, and another system proposes others, under the same name
+        sets = cases.select(pl.concat_str(CASE, pl.col(CANDIDATES).list.join("\0"), separator="\0"))
+        rules["set of candidates"] = hashlib.sha256("\n".join(sets.to_series()).encode()).hexdigest()
+    return rules
 
 
 def _slice(directory: RunDirectory, name: str) -> NDArray[np.int64]:

@@ -10,7 +10,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Dataset, Note, Ragged
-from llm4rec.core.columns import CASE, ITEM, METRIC, RANK, SCORE, SEED, SLICES, STAGE, SYSTEM, TIME, TRUTH, USER, VALUE
+from llm4rec.core.columns import (
+    CANDIDATES,
+    CASE,
+    ITEM,
+    METRIC,
+    RANK,
+    SCORE,
+    SEED,
+    SLICES,
+    STAGE,
+    SYSTEM,
+    TIME,
+    TRUTH,
+    USER,
+    VALUE,
+)
 from llm4rec.experiment.directory import TABLES
 from llm4rec.metrics import slice_cases
 from llm4rec.pipeline import Trace
@@ -38,7 +53,7 @@ def cases_table(cases: Cases, train: Dataset, sample: NDArray[np.int64]) -> pl.D
             "sampled": np.isin(np.arange(len(cases)), sample),
         }
     )
-    return table if cases.candidates is None else table.with_columns(candidates=_outside(cases.candidates, train))
+    return table if cases.candidates is None else table.with_columns(_outside(cases.candidates, train).alias(CANDIDATES))
 
 
 def catalog_table(train: Dataset) -> pl.DataFrame:
