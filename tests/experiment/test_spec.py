@@ -72,6 +72,11 @@ def test_a_made_world_is_a_data_set_like_any_other() -> None:
         ('encoder = "minilm"', 'encoder = "minilmm"', ("systems.text", "minilmm", "did you mean 'minilm'")),
         ('["ease", "text"]', '["eas", "text"]', ("systems.both", "'eas'", "did you mean 'ease'")),
         ('["ease", "text"]', '["both"]', ("systems.both", "retrieves with itself")),
+        (
+            "[systems.both]",
+            'label = "X"\n[systems.both]\nlabel = "X"',
+            ("systems.text.label", "several systems are labelled 'X'"),
+        ),
         ('["ease", "text"]', '["ease", "ease"]', ("systems.both.retrieve", "names a system twice", "more weight")),
         ("depth = 10", "dept = 10", ("systems.both", "dept", "did you mean 'depth'")),
         ("depth = 10", 'component = "ease"', ("systems.both", "both 'component' and 'retrieve'")),

@@ -292,8 +292,11 @@ def _check_mask(spec: Spec, where: str) -> None:
 def _check_names(spec: Spec, where: str) -> None:
     """Check everything that is a reference from one table to another."""
     answers = "retrieve" if spec.protocol.task == "ranking" else "predict"
+    labels = [system.label for system in spec.systems.values()]
     for name, system in spec.systems.items():
         at = f"{where}: systems.{name}"
+        if system.label and labels.count(system.label) > 1:
+            raise SpecError(f"several systems are labelled {system.label!r}", where=f"{at}.label", todo="give each its own")
         if not _NAME.fullmatch(name) or name == _RESERVED:
             rule = f"a system's name holds letters, digits, '.', '_' and '-' only, at most 100, and is not {_RESERVED!r}"
             raise SpecError(rule, where=at)
