@@ -47,6 +47,17 @@ def test_a_small_model_is_led_through_a_turn(session: Session) -> None:
     assert all(line[0].isdigit() for line in turn.text.splitlines())  # code lists, the model says nothing
 
 
+def test_a_small_model_hears_all_that_the_user_said_and_shows_nothing_twice(session: Session) -> None:
+    small = agent([plan(("recommend", {}))] * 2, protocol="brief", strategy="plan", shown=2)
+    first = small.answer(session, "I love cooking.")
+    second = small.answer(first.session, "None of these.")
+    assert len(first.shown) == len(second.shown) == 2
+    assert not set(first.shown) & set(second.shown)
+    asked = second.asked[0].request.messages[-1].content
+    assert '"I love cooking. None of these."' in asked
+    assert names(session, first.shown)[0] not in asked
+
+
 def test_a_small_model_that_repeats_itself_is_asked_for_the_answer(session: Session) -> None:
     filter_ = short("filter_items", **COOKING)
     small = agent([short("recommend"), filter_, filter_, short("show")], protocol="brief")

@@ -154,7 +154,9 @@ def test_a_file_of_demonstrations_that_is_wrong_is_one_line(tmp_path: Path, text
 
 
 def test_a_dialogue_goes_through_json() -> None:
-    dialogue = Dialogue("before").with_exchange("a", "b").with_exchange("c", "d")
+    dialogue = Dialogue("before").with_exchange("a", "b").with_exchange("c", "d", ["7", "x,y"])
     assert Dialogue.from_dict(json.loads(json.dumps(dialogue.as_dict()))) == dialogue
+    kept_before = {"summary": "before", "said": [["a", "b"]]}  # by a server that did not keep what was shown
+    assert Dialogue.from_dict(kept_before) == Dialogue("before").with_exchange("a", "b")
     assert dialogue.folded(1, "s") == Dialogue("s", dialogue.said[1:])
     assert dialogue.folded(0, "s") == Dialogue("s", ())

@@ -154,7 +154,9 @@ class LLMAgent:
     def _opening(self, session: Session, text: str) -> Message:
         """Return the user's part of the conversation: what is known, what was said, and the request."""
         c, held, dialogue = self.config, session.candidates, session.dialogue
-        brief = is_brief(c, self.model)  # a small model takes what was said before for the request
+        brief = is_brief(c, self.model)
+        if brief:  # a small model takes what it is told of answers for requests, so it is told the user's words alone
+            text = " ".join([*(exchange.user for exchange in dialogue.said[-c.window :] if c.window), text])
         facts = () if session.memory is None or session.user is None else session.memory.list(session.user)[::-1][: c.facts]
         told = [{k: v for k, v in fact.as_dict().items() if k in _FACT_KEYS} for fact in facts]
         catalogue = session.engine.catalogue
@@ -174,10 +176,14 @@ class LLMAgent:
 
     def _remembered(self, work: Work, turn: Turn, text: str) -> Turn:
         """Return the finished turn, its exchange in the dialogue, and what no longer fits there in the summary."""
-        dialogue = turn.session.dialogue.with_exchange(text, turn.text)
+        dialogue = turn.session.dialogue.with_exchange(text, turn.text, self._ids(turn))
         if (excess := len(dialogue.said) - self.config.window) > 0:
             dialogue = dialogue.folded(self.config.window, self._summary(work, dialogue, excess))
         return work.marked(replace(turn, session=replace(turn.session, dialogue=dialogue)))
+
+    def _ids(self, turn: Turn) -> list[str]:
+        """Return the outside ids of what a turn showed."""
+        return turn.session.engine.catalogue.items.decode(turn.shown)
 
     def _summary(self, work: Work, dialogue: Dialogue, excess: int) -> str:
         """Return the summary with the oldest exchanges in it; if none can be had, the user's own words of them behind it."""

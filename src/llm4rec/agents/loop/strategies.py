@@ -6,6 +6,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from llm4rec.agents.loop.answering import Draft, picked, written
 from llm4rec.agents.loop.prose import checked
 from llm4rec.agents.loop.protocol import Step
@@ -83,6 +85,15 @@ def plan_first(work: Work, turn: Turn, reader: Reader) -> Growing:
         return turn, draft
 
 
+def _fresh(session: Session) -> Session:
+    """Return the session without the candidates that an earlier answer showed, as long as others are left."""
+    held, vocabulary = session.candidates, session.engine.catalogue.items
+    before = [vocabulary.index(i) for said in session.dialogue.said for i in said.shown if i in vocabulary]
+    if held is None or not (new := ~np.isin(held.items, before)).any():
+        return session
+    return session.with_candidates(held.kept(new, "show", "shown before"))
+
+
 def _same(a: Call, b: Call) -> bool:
     """Do two calls ask for the same?"""
     return a.tool == b.tool and a.arguments == b.arguments
@@ -94,6 +105,7 @@ def drafted(work: Work, session: Session, call: Call, reader: Reader) -> Draft:
         raise DataError(call.error or f"{call.tool!r} is no answer", todo=f"call {work.ending.name}")
     arguments: Mapping[str, Any] = call.arguments
     given, _ = work.ending.call(session, arguments)
+    session = _fresh(session) if work.brief else session
     after, shown, failures = picked(session, given["items"], work.config.shown)
     if work.brief and not shown:  # nothing to show, and nothing to say about it
         work.failures.append("no_candidate")
