@@ -49,7 +49,9 @@ def same(one: P5, other: P5) -> bool:
 @pytest.mark.slow
 class TestPreconditioned(ScoringContract):
     component = P5
-    configs: ClassVar[dict[str, Any]] = SMALL | {"arithmetic": {"mode": "precondition", "steps": 20, "batch_size": 64}}
+    configs: ClassVar[dict[str, Any]] = SMALL | {
+        "epochs": 10, "arithmetic": {"mode": "precondition", "steps": 20, "batch_size": 64},
+    }  # fmt: skip
     world = worlds.cycle()
     expected = 0.8
     uses_valid = True
