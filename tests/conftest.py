@@ -19,8 +19,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 pytest.register_assert_rewrite("tests.contracts")
+# How long an example takes on a busy machine is no property of the code.
+settings.register_profile("llm4rec", deadline=None)
+settings.load_profile("llm4rec")
 
 from llm4rec.core import Split  # noqa: E402
 

@@ -196,9 +196,10 @@ class LocalModel:
         sizes = [len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True)]
         fits = [i for i, (size, r) in enumerate(zip(sizes, requests, strict=True)) if size <= network.limit and not r.tools]
         written: dict[int, Written] = {}
-        for guided, answer in ((False, network.write), (True, network.hold)):
-            rows = [i for i in fits if requests[i].guided is guided]
-            written.update(zip(rows, answer([prompts[i] for i in rows], [requests[i] for i in rows]), strict=True))
+        for guided in (False, True):
+            if rows := [i for i in fits if requests[i].guided is guided]:
+                answer = network.hold if guided else network.write
+                written.update(zip(rows, answer([prompts[i] for i in rows], [requests[i] for i in rows]), strict=True))
         replies = []
         for i, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
             if i not in written:
