@@ -113,3 +113,10 @@ def test_a_question_without_guidance_keeps_its_key() -> None:
     free = ChatRequest((Message("user", "?"),), CALL)
     assert "guided" not in request_json(free)
     assert '"guided":true' in request_json(ChatRequest((Message("user", "?"),), CALL, guided=True))
+
+
+def test_an_object_that_is_left_free_is_json_or_cut(model: LocalModel) -> None:
+    free = closed({"tool": {"enum": ["show"]}, "arguments": {"type": "object"}})  # as a larger model in process is asked
+    replies = model.chat([asked(free, temperature=1.0, seed=seed, max_tokens=120) for seed in range(6)])
+    assert {reply.failure for reply in replies} <= {None, "truncated"}
+    assert all(reply.text.startswith('{"tool": "show", "arguments": {') for reply in replies)

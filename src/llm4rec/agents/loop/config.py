@@ -24,9 +24,9 @@ class LoopConfig(Config):
     at a time, each in view of what the last one returned (Yao et al., *ReAct*, ICLR 2023, arXiv 2210.03629)."""
     protocol: Protocol = "auto"
     """How the model says which tool to call: ``native`` function calls, ``json`` by a schema, or, for small models, ``brief``:
-    JSON without thoughts in which tools take what they need and nothing else, from the request alone.  ``auto`` is native
-    for a server and brief for a model in this process.  A server that refuses tools, or an answer that calls none, turns
-    the rest of the turn to ``json``."""
+    JSON without thoughts in which tools take what they need and nothing else, from the user's words alone.  ``auto`` is
+    native for a server and brief for a model in this process.  A server that refuses tools, or an answer that calls none,
+    turns the rest of the turn to ``json``."""
     max_steps: int = Field(8, ge=1)
     """Questions to the model in a turn, those of the critic and for the summary included."""
     max_calls: int = Field(16, ge=1)
