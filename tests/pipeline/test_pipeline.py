@@ -67,6 +67,24 @@ class TestAutomaticWeight(PipelineContract):
             self.fit(valid=None)
 
 
+class TestAutomaticFusion(PipelineContract):
+    configs = {"fusion_weights": "auto", "tuning_cases": 20}
+    uses_valid = True
+
+    def make(self, config: Any) -> Component[Any]:
+        return Pipeline({"popular": Popular(), "knn": ItemKNN()}, config=config)
+
+    def test_recovers_the_known_answer(self, fitted: Any) -> None:
+        """Popularity knows nothing here, and equal ranks would let it into the list."""
+        weights = fitted.facts()["fusion_weights"]
+        assert weights["knn"] > weights["popular"]
+        assert recall(self.ask(fitted), self.world.split.test, self.world.k) == 1.0
+
+    def test_fits_without_validation_cases(self) -> None:
+        with pytest.raises(SpecError, match="fusion_weights: an automatic weight needs validation cases"):
+            self.fit(valid=None)
+
+
 class TestNested(PipelineContract):
     def make(self, config: Any) -> Component[Any]:
         inner = Pipeline({"ease": EASE(), "knn": ItemKNN()}, [EASE()], config=PipelineConfig(depth=6))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Component, Dataset, Lists, Queries
 from llm4rec.models.ease import EASE
 from llm4rec.pipeline import Pipeline, PipelineConfig
-from llm4rec.pipeline.tune import Tunable, cautious_choice
+from llm4rec.pipeline.tune import Tunable, balanced, cautious_choice
 from tests.pipeline.parts import SPLIT, Counting, NoConfig, reverse
 
 WEIGHTS = np.linspace(0, 1, 11)
@@ -48,6 +49,32 @@ def test_noise_alone_seldom_gets_a_say() -> None:
     assert bold > 0.5
     assert cautious < 0.5 * bold
     assert np.mean(taken[1.0]) < 0.4 * np.mean(taken[0.0])
+
+
+def peaked(at: Sequence[float], noise: float = 0.0, seed: int = 0) -> Callable[[Sequence[float]], NDArray[np.float64]]:
+    """Return gains of 200 cases that are the higher the nearer the weights are to some."""
+    rng = np.random.default_rng(seed)
+
+    def gain(weights: Sequence[float]) -> NDArray[np.float64]:
+        gap = float(np.abs(np.array(weights) - np.array(at)).sum())
+        return np.asarray(1 - gap + noise * rng.normal(size=200))
+
+    return gain
+
+
+@pytest.mark.parametrize("at", [(0.7, 0.3), (1.0, 0.0), (0.2, 0.5, 0.3), (0.1, 0.1, 0.2, 0.6)])
+def test_the_weights_of_a_fusion_are_found_to_a_step_of_the_grid(at: tuple[float, ...]) -> None:
+    weights, tried = balanced(peaked(at), len(at), 1.0)
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
+    assert np.abs(np.array(weights) - at).max() <= 0.1 + 1e-3
+    assert tried[0][0] == tuple([round(1 / len(at), 4)] * len(at))
+    assert max(tried, key=lambda row: row[1])[0] == tuple(weights)
+
+
+def test_equal_weights_stay_where_the_best_are_not_clearly_better() -> None:
+    moved = [balanced(lambda _, rng=rng: rng.normal(size=150), 3, 3.0)[0] for rng in map(np.random.default_rng, range(20))]
+    assert sum(weights != [0.3333] * 3 for weights in moved) <= 2
+    assert balanced(lambda _: np.ones(50), 2, 1.0)[0] == [0.5, 0.5]
 
 
 class Dial(Component[NoConfig]):

@@ -126,8 +126,10 @@ def _declared(system: System) -> tuple[Mapping[str, Space], dict[str, Any]]:
     others = range(1, len(system.retrieve))
     if not others or system.choose is not None:
         return {}, own
-    own["fusion_weights"] = own["fusion_weights"] or [1.0] * len(system.retrieve)
-    space: dict[str, Space] = {f"fusion_weights.{i}": _WEIGHT for i in others}
+    space: dict[str, Space] = {}
+    if own["fusion_weights"] != "auto":  # which every trial chooses for itself
+        own["fusion_weights"] = own["fusion_weights"] or [1.0] * len(system.retrieve)
+        space = {f"fusion_weights.{i}": _WEIGHT for i in others}
     return (space | {"rrf_k": Uniform(1.0, 100.0, log=True)} if system.pipeline.fusion == "rrf" else space), own
 
 

@@ -33,8 +33,9 @@ from llm4rec.core import (
     SpecError,
 )
 from llm4rec.metrics import ACCURACY, evaluate, parse_metric
+from llm4rec.pipeline.config import PipelineConfig
 from llm4rec.pipeline.contexts import Context, Contexts
-from llm4rec.pipeline.pipeline import Pipeline, PipelineConfig
+from llm4rec.pipeline.pipeline import Pipeline
 from llm4rec.pipeline.trace import StageRecord
 
 

@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
 
 from llm4rec.core import (
     Augmenter,
     Cases,
     Component,
-    Config,
     Dataset,
     Explainer,
     Explanation,
@@ -31,46 +30,13 @@ from llm4rec.core import (
     SpecError,
 )
 from llm4rec.metrics import evaluate
-from llm4rec.pipeline.fusion import Method, Normalise, fuse
-from llm4rec.pipeline.rerank import Omitted, rerank
+from llm4rec.pipeline.config import PipelineConfig, Share
+from llm4rec.pipeline.fusion import fuse
+from llm4rec.pipeline.rerank import rerank
 from llm4rec.pipeline.trace import Addition, Kind, StageRecord, Trace, added_columns
-from llm4rec.pipeline.tune import Tunable, cautious_choice
+from llm4rec.pipeline.tune import GRID, Tunable, balanced, cautious_choice
 
-Share = float | Literal["auto"]
-_GRID = tuple(round(0.1 * step, 1) for step in range(11))
 _METRIC = "ndcg@10"
-
-
-class PipelineConfig(Config):
-    """How the stages of a pipeline work together."""
-
-    candidates: int = Field(100, ge=1)
-    """Items that each retriever is asked for, and that the fusion keeps (more if a longer list is asked for)."""
-    fusion: Method = "rrf"
-    """How several retrievers' lists become one: reciprocal ranks, or a weighted sum of scores."""
-    fusion_weights: tuple[float, ...] = ()
-    """Weight of each retriever in the fusion, in order; all alike if empty."""
-    rrf_k: float = Field(60.0, gt=0)
-    """Constant added to ranks in reciprocal rank fusion; the larger, the less the first places count."""
-    normalise: Normalise = "minmax"
-    """How scores come to one scale before a weighted sum."""
-    depth: int | tuple[int, ...] = 20
-    """Items from the top that a ranker is given; one number for all rankers, or one for each."""
-    weight: Share | tuple[Share, ...] = 1.0
-    """Share of the ranker's score beside the incoming one, from 0 to 1, where 1 is the ranker's order
-    alone; ``"auto"``: the best on validation cases.  One for all rankers, or one for each."""
-    omitted: Omitted = "last"
-    """What becomes of a candidate that a ranker did not rank: behind those that it did, or dropped."""
-    tuning_cases: int = Field(200, ge=1)
-    """Validation cases that ``weight = "auto"`` may use; they are drawn with the seed of the run."""
-    tuning_errors: float = Field(1.0, ge=0)
-    """``weight = "auto"`` takes the smallest weight that is at most so many standard errors (of the paired
-    difference) behind the best one; 0 takes the best."""
-
-    @property
-    def shares(self) -> tuple[Share, ...]:
-        """The weights as a tuple, also where one stands for all rankers."""
-        return self.weight if isinstance(self.weight, tuple) else (self.weight,)
 
 
 class Pipeline(Component[PipelineConfig]):
@@ -110,11 +76,11 @@ class Pipeline(Component[PipelineConfig]):
         if not self.retrievers:
             raise SpecError("a pipeline needs at least one retriever")
         weights = self.config.fusion_weights
-        if weights and (len(weights) != len(self.retrievers) or min(weights) < 0):
+        if weights and weights != "auto" and (len(weights) != len(self.retrievers) or min(weights) < 0):
             raise SpecError(
                 f"{list(weights)} for {len(self.retrievers)} retrievers",
                 where="fusion_weights",
-                todo="give one each, none below 0",
+                todo='give one each, none below 0, or "auto"',
             )
         self.depths: list[int] = self._each("depth", lambda d: d >= 1, "at least 1")
         self.shares: list[Share] = self._each("weight", lambda w: w == "auto" or 0.0 <= w <= 1.0, '0 to 1, or "auto"')
@@ -135,7 +101,7 @@ class Pipeline(Component[PipelineConfig]):
     @property
     def deterministic(self) -> bool:  # type: ignore[override]
         """Does every seed give the same lists, in every part?  An automatic weight is chosen on cases drawn by seed."""
-        drawn = "auto" in self.shares or any(_unsettled(ranker) for ranker in self.rankers)
+        drawn = self._balances() or "auto" in self.shares or any(_unsettled(ranker) for ranker in self.rankers)
         return not drawn and all(getattr(part, "deterministic", True) for part in self._parts().values())
 
     def _parts(self) -> dict[str, Any]:
@@ -158,8 +124,9 @@ class Pipeline(Component[PipelineConfig]):
 
         Raises ``SpecError`` for an automatic weight without validation cases.
         """
-        if valid is None and "auto" in self.shares:
-            raise SpecError("an automatic weight needs validation cases", where="weight", todo="give a number from 0 to 1")
+        for where, automatic in (("weight", "auto" in self.shares), ("fusion_weights", self._balances())):
+            if valid is None and automatic:
+                raise SpecError("an automatic weight needs validation cases", where=where, todo="give numbers")
         parts = list(self._parts().values())
         *streams, own = rng.spawn(len(parts) + 1)  # so that a part more changes nothing for the others
         done: set[int] = set()
@@ -175,28 +142,52 @@ class Pipeline(Component[PipelineConfig]):
                 train = richer
         self.n_items_ = train.n_items
         self.followed_ = self._followed()
+        given = self.config.fusion_weights
         self.weights_: list[float] = []
+        self.fusion_weights_: list[float] = [] if given == "auto" else list(given)
         self.tuning_: list[dict[str, Any]] = []
-        if valid is not None and ("auto" in self.shares or any(map(self._settles, self.rankers))):
+        if valid is not None and (self._balances() or "auto" in self.shares or any(map(self._settles, self.rankers))):
             chosen = np.sort(own.permutation(len(valid))[: self.config.tuning_cases])
             self._tune(valid.take(chosen))
         else:
             self.weights_ = [float(share) for share in self.shares]
         return self
 
+    def _balances(self) -> bool:
+        """Are the weights of the fusion this pipeline's to choose?"""
+        return self.config.fusion_weights == "auto" and len(self.retrievers) > 1
+
     def _settles(self, ranker: Any) -> bool:
         """Is a ranker's setting this pipeline's to choose?  Not if it came fitted."""
         return id(ranker) in self._own and _unsettled(ranker)
 
     def _tune(self, cases: Cases) -> None:
-        """Choose each automatic weight and open setting from a grid, with the rankers before as they are."""
+        """Choose each automatic weight and open setting from a grid, with the stages before as they are."""
         exclude = cases.exclude("seen")
         queries = self._enriched(cases.queries)[0]
-        lists = self._retrieve(queries, self.config.candidates, exclude)[-1].lists
+        stages = self._retrieve(queries, self.config.candidates, exclude)
+        if self._balances():
+            each = [stage.lists for stage in stages[:-1]]
+
+            def gain(weights: Sequence[float]) -> NDArray[np.float64]:
+                return evaluate(self._fuse(each, weights, self.config.candidates), cases.truth, [_METRIC])[_METRIC]
+
+            self.fusion_weights_, tried = balanced(gain, len(each), self.config.tuning_errors)
+            self.tuning_.append(
+                {
+                    "fusion": list(self.retrievers),
+                    "cases": len(cases),
+                    "weights": self.fusion_weights_,
+                    "grid": [{"weights": list(weights), _METRIC: mean} for weights, mean in tried],
+                }
+            )
+            lists = self._fuse(each, self.fusion_weights_, self.config.candidates)
+        else:
+            lists = stages[-1].lists
         for name, ranker, depth, share in zip(self.ranker_names(), self.rankers, self.depths, self.shares, strict=True):
             top, settles = lists.head(depth), self._settles(ranker)
             variants = ranker.variants(queries, top) if settles else {None: ranker.rank(queries, top)}
-            shares = _GRID if share == "auto" else (float(share),)
+            shares = GRID if share == "auto" else (float(share),)
             choices = [(weight, setting) for weight in shares for setting in variants]
             if len(choices) > 1:
                 gains = [
@@ -218,6 +209,10 @@ class Pipeline(Component[PipelineConfig]):
             self.weights_.append(weight)
             lists = self._join(lists, variants[setting], depth, weight)
 
+    def _fuse(self, found: Sequence[Lists], weights: Sequence[float], width: int) -> Lists:
+        config = self.config
+        return fuse(found, config.fusion, weights or None, width, rrf_k=config.rrf_k, normalise=config.normalise)
+
     def _join(self, lists: Lists, ranked: Lists, depth: int, weight: float) -> Lists:
         return rerank(lists, ranked, depth=depth, weight=weight, omitted=self.config.omitted)
 
@@ -235,6 +230,7 @@ class Pipeline(Component[PipelineConfig]):
     def facts(self) -> dict[str, Any]:
         """Return what ``fit`` chose and found, as JSON values, for the record of a run."""
         return {
+            "fusion_weights": dict(zip(self.retrievers, self.fusion_weights_, strict=False)),
             "weights": dict(zip(self.ranker_names(), self.weights_, strict=True)),
             "tuning": self.tuning_,
             "evidence_of": self.followed_,
@@ -294,11 +290,10 @@ class Pipeline(Component[PipelineConfig]):
 
             stages.append(self._stage(f"retrieve:{name}", "retrieve", answer, exclude))
         if len(stages) > 1:
-            found, config = [stage.lists for stage in stages], self.config
+            found = [stage.lists for stage in stages]
 
             def fused() -> Lists:
-                weights = config.fusion_weights or None
-                return fuse(found, config.fusion, weights, width, rrf_k=config.rrf_k, normalise=config.normalise)
+                return self._fuse(found, self.fusion_weights_, width)
 
             stages.append(self._stage("fuse", "fuse", fused, exclude, tuple(stage.name for stage in stages)))
         return stages

@@ -1,14 +1,17 @@
-"""How much a ranker shall count: chosen on validation cases, together with what it leaves to be chosen."""
+"""How much each retriever and ranker shall count: chosen on validation cases, with what a ranker leaves to be chosen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm4rec.core import Lists, Queries
+
+#: Shares that are tried.
+GRID = tuple(round(0.1 * step, 1) for step in range(11))
 
 
 @runtime_checkable
@@ -45,3 +48,39 @@ def cautious_choice(values: NDArray[np.float64], weights: NDArray[np.float64], e
     slack = errors * behind.std(axis=1) / np.sqrt(max(1, values.shape[1]))
     near = np.flatnonzero(behind.mean(axis=1) <= slack + 1e-12)
     return int(near[np.lexsort((near, -means[near], weights[near]))[0]])
+
+
+def balanced(
+    gain: Callable[[Sequence[float]], NDArray[np.float64]], n: int, errors: float
+) -> tuple[list[float], list[tuple[tuple[float, ...], float]]]:
+    """Return n weights that sum to 1 and all that was tried, with its mean gain.
+
+    From equal weights on, each system in turn is given the share of the grid that gains most, the others keeping their
+    proportions, until a round changes nothing.  Equal weights stay unless the end is more than ``errors``
+    standard errors of the paired difference better than they are (see :func:`cautious_choice`).
+
+    Args:
+        gain: float64[cases] of some weights.
+    """
+    tried: dict[tuple[float, ...], NDArray[np.float64]] = {}
+
+    def mean(weights: tuple[float, ...]) -> float:
+        if weights not in tried:
+            tried[weights] = gain(weights)
+        return float(tried[weights].mean())
+
+    equal = best = (round(1 / n, 4),) * n
+    at = mean(equal)
+    while True:
+        before = at
+        for i in range(n):
+            others = sum(best) - best[i]
+            for share in GRID[:-1] if others else ():
+                scale = (1 - share) / others
+                weights = tuple(share if j == i else round(w * scale, 4) for j, w in enumerate(best))
+                if mean(weights) > at:
+                    best, at = weights, mean(weights)
+        if at == before:
+            break
+    kept = (equal, best)[cautious_choice(np.stack([tried[equal], tried[best]]), np.array([0.0, 1.0]), errors)]
+    return list(kept), [(weights, float(values.mean())) for weights, values in tried.items()]

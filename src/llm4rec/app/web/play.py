@@ -16,8 +16,7 @@ from llm4rec.core import Config, DataError, Queries, Ragged, did_you_mean
 from llm4rec.experiment.opened import OpenRun
 from llm4rec.experiment.plan import ranks_with_llm
 from llm4rec.experiment.resources import CountedResources
-from llm4rec.pipeline import Pipeline, Trace
-from llm4rec.pipeline.pipeline import PipelineConfig
+from llm4rec.pipeline import Pipeline, PipelineConfig, Trace
 from llm4rec.prompted.rank.config import LLMRankerConfig, Scoring
 from llm4rec.prompted.rank.prompts import Strategy
 from llm4rec.prompted.rank.ranker import LLMRanker
