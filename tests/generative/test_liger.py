@@ -91,3 +91,8 @@ def test_says_what_it_lacks() -> None:
     split = worlds.topics().split
     with pytest.raises(ModelError, match="text_encoder"):
         LIGER(LIGERConfig.model_validate(SMALL)).fit(split.train, valid=None, rng=np.random.default_rng(0))
+
+
+def test_texts_are_read_once() -> None:
+    with pytest.raises(ValueError, match="item_init: LIGER reads the items' texts by itself"):
+        LIGERConfig.model_validate(SMALL | {"item_init": {}})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from llm4rec.core import Queries, Ragged
+from llm4rec.core import ModelError, Queries, Ragged, Resources
+from llm4rec.features import Encoder, HashEncoder
 from llm4rec.generative.ids import ItemIDs
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.semantic_decoder import SemanticDecoder, SemanticDecoderConfig
@@ -35,6 +36,48 @@ class TestByBeams(RetrieverContract):
     world = worlds.cycle()
     uses_valid = True
     exact = False
+
+
+class Hashed:
+    """Resources whose every encoder hashes words."""
+
+    def llm(self, name: str) -> Any:
+        raise AssertionError("the decoder asked for an LLM")
+
+    def encoder(self, name: str) -> Encoder:
+        return HashEncoder(256)
+
+
+class TestWithVectorsOfTheItemsOwn(ScoringContract):
+    component = SemanticDecoder
+    configs: ClassVar = {**SMALL, "item_init": {"encoder": "hash", "template": "{title}"}}
+    world = worlds.cycle()
+    uses_valid = True
+
+    def resources(self) -> Resources:
+        return Hashed()
+
+
+def test_items_of_one_id_but_for_the_last_token_are_read_apart_by_their_own_vectors() -> None:
+    split = worlds.cycle().split
+    config = SemanticDecoderConfig.model_validate(SMALL | {"epochs": 1, "item_init": {"template": "{title}", "scale": 0.5}})
+    model = SemanticDecoder.create(config, Hashed()).fit(split.train, valid=None, rng=np.random.default_rng(0))
+    network = model.network_
+    assert network.items is not None
+    everything = torch.arange(split.train.n_items + 1)
+    with torch.inference_mode():
+        read, own = network.embed(everything), network.items(everything)
+        codes = torch.cat([network.tokens.weight[:-1], torch.zeros(1, config.width)])[network.levels.codes].sum(1)
+    torch.testing.assert_close(read, codes + own)
+    assert not read[-1].any(), "the pad is read as something"
+    assert float(own[:-1].std()) > 0.25, "they did not begin from the texts"
+
+
+def test_texts_without_an_encoder_are_refused() -> None:
+    split = worlds.cycle().split
+    config = SemanticDecoderConfig.model_validate(SMALL | {"item_init": {}})
+    with pytest.raises(ModelError, match=r"SemanticDecoder: needs an encoder; build it with text_encoder=\.\.\. or"):
+        SemanticDecoder(config).fit(split.train, valid=None, rng=np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from llm4rec.core import Cases, Dataset, Lists, ModelError, Queries, Ragged, Resources, Uniform
-from llm4rec.features.encoders import Encoder
-from llm4rec.features.reduce import ItemInit, initial_embeddings
+from llm4rec.core import Cases, Dataset, Lists, Queries, Ragged, Uniform
+from llm4rec.features.reduce import ItemInit
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.semantic_decoder import SemanticDecoder, SemanticDecoderConfig, SemanticNetwork
 from llm4rec.nn.losses import linear_cross_entropy
@@ -39,6 +38,17 @@ class LIGERConfig(SemanticDecoderConfig):
     hidden: float = Field(0.3, ge=0, lt=1)
     """Share of the items that a training step reads by their text alone, as items without events are always read;
     0 reads every item by tokens and text."""
+
+    @property
+    def text_encoder(self) -> str:
+        """The name of the encoder of the items' texts."""
+        return self.text.encoder
+
+    @model_validator(mode="after")
+    def _reads_texts_once(self) -> Self:
+        if self.item_init is not None:
+            raise ValueError("item_init: LIGER reads the items' texts by itself (text)")
+        return self
 
 
 class _Network(SemanticNetwork):
@@ -90,23 +100,9 @@ class LIGER(SemanticDecoder):
         "dense": Uniform(0.2, 5.0, log=True),
     }
 
-    def __init__(
-        self, config: LIGERConfig | None = None, *, encoder: Encoder | None = None, text_encoder: Encoder | None = None
-    ) -> None:
-        super().__init__(config, encoder=encoder)
-        self._text_encoder = text_encoder
-
-    @classmethod
-    def create(cls, config: SemanticDecoderConfig, resources: Resources) -> Self:
-        """Take the encoders of the IDs and of the text from the run's resources."""
-        assert isinstance(config, LIGERConfig)
-        return cls(config, encoder=config.ids.open_encoder(resources), text_encoder=resources.encoder(config.text.encoder))
-
     def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
         """Encode the items' texts and train on both losses; ``valid`` decides when to stop."""
-        if self._text_encoder is None:
-            raise ModelError("needs an encoder", where="LIGER", todo="build it with text_encoder=... or LIGER.create")
-        self.texts_ = initial_embeddings(train, self.config.text, self._text_encoder, self.config.width, rng)
+        self.texts_ = self.encoded(train, self.config.text, rng)
         self.texts_ /= self.texts_.std()
         self.warm_ = train.item_counts > 0
         return super().fit(train, valid=valid, rng=rng)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from llm4rec.core import Choice, Dataset, Queries, Uniform, Whole
+from llm4rec.core import Cases, Choice, Dataset, ModelError, Queries, Resources, Uniform, Whole
+from llm4rec.features.encoders import Encoder
+from llm4rec.features.reduce import ItemInit, initial_embeddings
 from llm4rec.generative.generator import Generator, GeneratorConfig, Training
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.step import StepModel
@@ -29,6 +31,13 @@ class SemanticDecoderConfig(GeneratorConfig):
     """Attention heads; a divisor of ``width``."""
     windows: Span = "all"
     """What is trained on of a history longer than ``length``: all of it, cut into windows, or its end alone."""
+    item_init: ItemInit | None = None
+    """Read an item also by a vector of its own, begun from its text's; absent: by the tokens of its ID alone."""
+
+    @property
+    def text_encoder(self) -> str | None:
+        """The name of the encoder of the items' texts, if there is to be one."""
+        return None if self.item_init is None else self.item_init.encoder
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -38,13 +47,15 @@ class SemanticDecoderConfig(GeneratorConfig):
 
 
 class SemanticNetwork(nn.Module):
-    """Reads items as sums of their tokens' embeddings; the last of these is the pad."""
+    """Reads items as sums of their tokens' embeddings, the last of which is the pad, and of vectors of their own, if wanted."""
 
     def __init__(self, levels: Levels, config: SemanticDecoderConfig) -> None:
         super().__init__()
         d, n = config.width, levels.n_tokens
         self.levels = levels
         self.tokens = nn.Embedding(n + 1, d, padding_idx=n)
+        pad = len(levels.ids)
+        self.items = None if config.item_init is None else nn.Embedding(pad + 1, d, padding_idx=pad)
         self.positions = nn.Parameter(torch.empty(config.length, d))  # counted from the end: the last row is "now"
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(CausalBlock(d, config.heads, config.dropout) for _ in range(config.blocks))
@@ -58,13 +69,15 @@ class SemanticNetwork(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
         with torch.no_grad():
-            self.tokens.weight[n] = 0
+            for embedding in (self.tokens, self.items) if self.items is not None else (self.tokens,):
+                embedding.weight[embedding.padding_idx] = 0
 
     def embed(self, items: Tensor) -> Tensor:
         """Map int64[...] items to float[..., d], what the network reads of them; zero for the pad."""
         codes, table = self.levels.codes[items], self.tokens.weight
         summed = F.embedding_bag(codes.flatten(0, -2), table, mode="sum", padding_idx=self.tokens.padding_idx)
-        return summed.view(*items.shape, -1)
+        summed = summed.view(*items.shape, -1)
+        return summed if self.items is None else summed + self.items(items)
 
     def read(self, history: Tensor) -> Tensor:
         """Map int64[b, t] items, padded on the left, to float[b, t, d] states."""
@@ -133,6 +146,9 @@ class SemanticDecoder(Generator[SemanticDecoderConfig]):
     Retrieval*, NeurIPS 2023 (arXiv 2305.05065); reading the history item by item and training on all places at
     once are SASRec's (Kang & McAuley 2018) and RPG's (Hou et al., *Generating Long Semantic IDs in Parallel*,
     KDD 2025, arXiv 2506.05781), which predicts the tokens independently of each other.
+
+    With ``item_init`` an item is read also by a vector of its own, begun from its text's (as SASRec's are: Harte et al.,
+    RecSys 2023, arXiv 2402.01339): what is written is an ID, what has been seen is known more exactly than IDs tell.
     """
 
     space: ClassVar = {
@@ -145,9 +161,47 @@ class SemanticDecoder(Generator[SemanticDecoderConfig]):
         "heads": Choice((1, 2)),
     }
 
+    def __init__(
+        self,
+        config: SemanticDecoderConfig | None = None,
+        *,
+        encoder: Encoder | None = None,
+        text_encoder: Encoder | None = None,
+    ) -> None:
+        super().__init__(config, encoder=encoder)
+        self._text_encoder = text_encoder
+        self._vectors: NDArray[np.float32] | None = None  # float32[n_items, d], what the items' own vectors begin from
+
+    @classmethod
+    def create(cls, config: SemanticDecoderConfig, resources: Resources) -> Self:
+        """Take the encoders of the IDs and of the text from the run's resources."""
+        text = config.text_encoder
+        return cls(
+            config,
+            encoder=config.ids.open_encoder(resources),
+            text_encoder=None if text is None else resources.encoder(text),
+        )
+
+    def fit(self, train: Dataset, *, valid: Cases | None, rng: np.random.Generator) -> Self:
+        """Encode the items' texts, if they are wanted, and train; ``valid`` decides when to stop."""
+        if self.config.item_init is not None:
+            self._vectors = self.encoded(train, self.config.item_init, rng)
+        return super().fit(train, valid=valid, rng=rng)
+
+    def encoded(self, train: Dataset, how: ItemInit, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return float32[n_items, width], the vectors of the items' texts; raises ``ModelError`` without an encoder."""
+        if self._text_encoder is None:
+            name = type(self).__name__
+            raise ModelError("needs an encoder", where=name, todo=f"build it with text_encoder=... or {name}.create")
+        return initial_embeddings(train, how, self._text_encoder, self.config.width, rng)
+
     def network(self, levels: Levels) -> SemanticNetwork:
         """Return a new decoder."""
-        return SemanticNetwork(levels, self.config)
+        network = SemanticNetwork(levels, self.config)
+        if network.items is not None and self._vectors is not None:
+            with torch.no_grad():
+                network.items.weight[:-1] = torch.from_numpy(self._vectors)
+        return network
 
     def training(self, train: Dataset, rng: np.random.Generator) -> Training:
         """Train on every place of every history."""
