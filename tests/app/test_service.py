@@ -154,10 +154,10 @@ def test_the_models_failures_hold_nobody_else_up(serve: Any, asks: Asks) -> None
         start = time.perf_counter()
         await ask(client, "ease")
         assert not waiting.done()
-        assert time.perf_counter() - start < 1
+        assert time.perf_counter() - start < 3
         assert (await waiting)["degraded"]["reason"] == "slow"
 
-    serve(talk, llm_timeout=1)
+    serve(talk, llm_timeout=3)
 
 
 def test_requests_that_come_together_are_one_batch(serve: Any) -> None:

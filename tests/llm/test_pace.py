@@ -201,18 +201,18 @@ def test_a_dead_server_is_not_asked_a_thousand_times(wire: tuple[str, State], st
 @pytest.mark.parametrize("behaviour", [status(500), resets], ids=["500", "reset"])
 def test_the_breaker_closes_when_one_probe_succeeds(wire: tuple[str, State], behaviour: Any) -> None:
     url, state = wire
-    model = open_at(url, retries=1, max_wait=0.02, concurrency=4, breaker=8, breaker_pause=0.4)
+    model = open_at(url, retries=1, max_wait=0.02, concurrency=4, breaker=8, breaker_pause=1.5)
     state.default = behaviour
     assert {r.failure for r in model.chat(asks(50))} >= {"not_asked"}
     asked = len(state.seen)
     assert asked <= 12
     assert {r.failure for r in model.chat(asks(50))} == {"not_asked"}  # also the next batch
     assert len(state.seen) == asked
-    time.sleep(0.45)
+    time.sleep(1.6)
     replies = model.chat(asks(50))  # one probe, which fails
     assert sum(r.failure == "not_asked" for r in replies) == 49
     assert len(state.seen) == asked + 1
-    time.sleep(0.45)
+    time.sleep(1.6)
     state.default = slow(0.05)
     times = len(state.times)
     assert [r.failure for r in model.chat(asks(20))] == [None] * 20

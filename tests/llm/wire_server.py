@@ -152,7 +152,7 @@ def drips(handler: Handler, _: dict[str, Any]) -> None:
 
 
 def sleeps(handler: Handler, _: dict[str, Any]) -> None:
-    time.sleep(1.5)
+    time.sleep(5)
     handler.send_json(completion("late"))
 
 
