@@ -273,6 +273,9 @@ def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(RunError, match="cannot be opened"):
         open_database(tmp_path / "folder")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/store.sqlite: cannot be opened \(.*\); name another store"):
+        open_database(tmp_path / "file" / "store.sqlite")
     with pytest.raises(RunError) as error:
         open_database("nosuchdialect://ann:secret@host/db")
     assert "secret" not in str(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,13 @@ def test_recommend_answers_users_and_histories(finished: Path) -> None:
     assert not {"i0", "i4"} & {item for item, _, _ in free["list"]}
     told = recommend(finished, system="told", history=["i0", "i4"], k=5, explain=True)
     assert told["why"]
+
+
+def test_a_system_that_asks_no_model_needs_no_store_of_calls(finished: Path, tmp_path: Path) -> None:
+    """A run may lie where nothing can be written."""
+    copy = Path(shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("llm.sqlite*")))
+    assert len(recommend(copy, system="ease", user="u1", k=5)["list"]) == 5
+    assert not (copy / "llm.sqlite").exists()
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ def open_database(place: str | Path) -> Engine:
     is_file = "://" not in text
     try:
         url = make_url(f"sqlite:///{Path(text).resolve()}" if is_file else text)
+        where = url.render_as_string(hide_password=True)
         if url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:":
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        where = url.render_as_string(hide_password=True)
         engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", hide_parameters=True)
         if url.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _prepare)
@@ -39,7 +39,8 @@ def open_database(place: str | Path) -> Engine:
         raise RunError(f"is no database that can be opened here ({type(error).__name__})", where="the store's URL") from None
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
-        raise RunError(f"cannot be opened ({type(cause).__name__})", where=where, todo="name another store") from None
+        reason = cause.strerror if isinstance(cause, OSError) else type(cause).__name__
+        raise RunError(f"cannot be opened ({reason})", where=where, todo="name another store") from None
 
 
 def _prepare(connection: Any, _: Any) -> None:

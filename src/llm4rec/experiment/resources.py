@@ -47,7 +47,7 @@ class RunResources:
 
     Args:
         llms, encoders: the tables, by name.
-        store: file of the model calls; made if it is not there.
+        store: file of the model calls; made on first use if it is not there.
         mode: of the store.
         budget: what the models may take together.
     """
@@ -61,9 +61,16 @@ class RunResources:
         budget: BudgetConfig | None = None,
     ) -> None:
         self._llm_tables, self.encoder, self.mode = llms, _Encoders(encoders), mode
-        self._store = Store(store)
+        self._path = store
+        self._store: Store | None = None
         self._budget = None if budget is None else Budget(budget)
         self._llms: dict[str, Metered] = {}
+
+    def open_store(self) -> Store:
+        """Return the store of model calls, opened on first use: what asks no model may lie where nothing can be written."""
+        if self._store is None:
+            self._store = Store(self._path)
+        return self._store
 
     def llm(self, name: str) -> Metered:
         """Return the named model, metered, behind the run's store."""
@@ -71,8 +78,8 @@ class RunResources:
             config = _table(self._llm_tables, "llm", name)
             model = open_model(config, download=self.mode != "replay")
             if self._budget is not None and self.mode != "replay":
-                model = Budgeted(model, self._budget, config.price, self._store)
-            self._llms[name] = Metered(Stored(model, self._store, self.mode), config.price)
+                model = Budgeted(model, self._budget, config.price, self.open_store())
+            self._llms[name] = Metered(Stored(model, self.open_store(), self.mode), config.price)
         return self._llms[name]
 
     def models(self) -> dict[str, Metered]:
@@ -89,7 +96,8 @@ class RunResources:
 
     def close(self) -> None:
         """Close the store, which then stands alone."""
-        self._store.close()
+        if self._store is not None:
+            self._store.close()
 
 
 class CountedResources:

@@ -77,6 +77,7 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
                 "the %s split leaves no validation case: what would stop early by them trains to the end", spec.split.kind
             )
         resources = RunResources(spec.llm, spec.encoder, directory.store, mode, spec.budget)
+        resources.open_store()  # every run directory holds one
         try:
             return _Runner(spec, directory, Plan(spec, split), resources, tell).run(dataset, started)
         finally:

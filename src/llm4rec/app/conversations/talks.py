@@ -54,6 +54,7 @@ def converse(spec: ConversationSpec, out: Path, *, mode: Mode = "use", tell: Cal
     with directory.lock():
         directory.sweep()
         resources = RunResources(spec.llm, {}, directory.store, mode, spec.budget)
+        resources.open_store()  # every run directory holds one
         benches = {n: Bench(w, directory / f"worlds/{n}", mode, tell) for n, w in spec.worlds.items()}
         try:
             return _Host(spec, directory, resources, benches, tell).hold_all()
