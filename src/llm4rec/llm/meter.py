@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from llm4rec.llm.prices import Price
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, ScoreReply, ScoreRequest
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Loadable, ScoreReply, ScoreRequest
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -101,8 +101,8 @@ class Metered:
 
     def load(self) -> None:
         """Have a model in this process load its weights now, rather than at the first call."""
-        if (load := getattr(self.model, "load", None)) is not None:
-            load()
+        if isinstance(self.model, Loadable):
+            self.model.load()
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request and count it."""

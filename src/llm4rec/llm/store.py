@@ -25,6 +25,7 @@ from llm4rec.llm.values import (
     ChatReply,
     ChatRequest,
     FailureKind,
+    Loadable,
     ScoreReply,
     ScoreRequest,
 )
@@ -272,8 +273,8 @@ class Stored:
 
     def load(self) -> None:
         """Have a model in this process load its weights now, unless nobody is asked."""
-        if self.mode != "replay" and (load := getattr(self.model, "load", None)) is not None:
-            load()
+        if self.mode != "replay" and isinstance(self.model, Loadable):
+            self.model.load()
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request, from the store where it can."""

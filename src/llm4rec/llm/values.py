@@ -197,6 +197,14 @@ class Watch(Protocol):
 
 
 @runtime_checkable
+class Loadable(Protocol):
+    """A chat model in this process, whose weights take a while to load, or one that stands before it."""
+
+    def load(self) -> None:
+        """Load the weights now rather than at the first call."""
+
+
+@runtime_checkable
 class Streaming(Protocol):
     """A chat model that hands over each answer when it is there, rather than all at the end."""
 

@@ -21,7 +21,7 @@ from llm4rec.core import BudgetError
 from llm4rec.features.values import Encoder
 from llm4rec.llm.meter import Metered
 from llm4rec.llm.prices import Price
-from llm4rec.llm.values import ChatModel, Message
+from llm4rec.llm.values import ChatModel, Loadable, Message
 
 #: Yields turns and returns the last one.
 Growing = Generator[Turn, None, Turn]
@@ -90,8 +90,8 @@ class LLMAgent:
 
     def warm(self) -> None:
         """Load what the first turn would have to wait for: a model in this process, and who finds examples."""
-        if (load := getattr(self.model, "load", None)) is not None:
-            load()
+        if isinstance(self.model, Loadable):
+            self.model.load()
         if self._demonstrations is not None:
             self._demonstrations.like("", 1)
 
