@@ -3,18 +3,22 @@
 # ruff: noqa: RUF012 (the hooks of a contract are class attributes)
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from llm4rec.core import Queries, Ragged
+from llm4rec.data import DataConfig, SplitConfig, load, make_split
 from llm4rec.models import ials
 from llm4rec.models.ials import IALS, IALSConfig
+from llm4rec.models.popular import Popular
 from tests import worlds
 from tests.contracts import ScoringContract
+from tests.contracts.evaluation import mean_metric
 
-SMALL: dict[str, Any] = {"factors": 8, "unobserved": 0.3, "l2": 0.01}
+SMALL: dict[str, Any] = {"factors": 8, "unobserved": 2.0, "l2": 0.01}
 
 
 class TestIALS(ScoringContract):
@@ -33,13 +37,19 @@ def fitted(**params: Any) -> IALS:
     return model.fit(worlds.checkerboard().split.train, valid=None, rng=np.random.default_rng(0))
 
 
+def missing(config: IALSConfig) -> float:
+    """Return the docstring's a."""
+    m = worlds.checkerboard().split.train.matrix().toarray()
+    return float(config.unobserved * m.mean())
+
+
 def loss(x: np.ndarray, y: np.ndarray, config: IALSConfig) -> float:
     """Compute the docstring's sum."""
     m = worlds.checkerboard().split.train.matrix().toarray()
-    scores = x @ y.T
-    user = (m.sum(1) + config.unobserved * m.shape[1]) ** config.frequency
-    item = (m.sum(0) + config.unobserved * m.shape[0]) ** config.frequency
-    fit = (m * (scores - 1) ** 2).sum() + config.unobserved * (scores**2).sum()
+    scores, a = x @ y.T, missing(config)
+    user = (m.sum(1) + a * m.shape[1]) ** config.frequency
+    item = (m.sum(0) + a * m.shape[0]) ** config.frequency
+    fit = (m * (scores - 1) ** 2).sum() + a * (scores**2).sum()
     return float(fit + config.l2 * ((user[:, None] * x**2).sum() + (item[:, None] * y**2).sum()))
 
 
@@ -62,10 +72,11 @@ def test_user_factors_solve_the_normal_equations_with_recency() -> None:
     model = fitted(half_life=3.0, frequency=0.5)
     y, config, queries = model.item_factors_.astype(np.float64), model.config, worlds.checkerboard().split.test.queries
     got = model.user_factors(queries)
+    a = missing(config)
     for row in (0, 5, 40):
         items = queries.history[row]
-        ridge = config.l2 * (len(items) + config.unobserved * len(y)) ** 0.5
-        left = y[items].T @ y[items] + config.unobserved * y.T @ y + ridge * np.eye(8)
+        ridge = config.l2 * (len(items) + a * len(y)) ** 0.5
+        left = y[items].T @ y[items] + a * y.T @ y + ridge * np.eye(8)
         right = y[items].T @ 2.0 ** (-np.arange(len(items))[::-1] / 3.0)
         np.testing.assert_allclose(got[row], np.linalg.solve(left, right), rtol=1e-3, atol=1e-5)
 
@@ -88,3 +99,14 @@ def test_bad_parameters_are_refused() -> None:
     for bad in ({"factors": 0}, {"unobserved": 0}, {"l2": 0}, {"frequency": -1}, {"iterations": 0}, {"deviation": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             IALSConfig.model_validate(bad)
+
+
+def test_what_suits_films_suits_a_large_sparse_catalogue(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing entry that weighs there what it weighs among 1,349 films presses all factors to nothing."""
+    monkeypatch.setenv("LLM4REC_SHARED", str(shared_data))
+    split = make_split(load(DataConfig(set="amazon14-beauty")), SplitConfig(kind="leave-one-out"))
+    config = IALSConfig(factors=16, iterations=4)
+    model = IALS(config).fit(split.train, valid=None, rng=np.random.default_rng(0))
+    popular = Popular().fit(split.train, valid=None, rng=np.random.default_rng(0))
+    few = split.valid.take(np.arange(0, len(split.valid), 10))
+    assert mean_metric(model, few, "ndcg@10") > 3 * mean_metric(popular, few, "ndcg@10")
