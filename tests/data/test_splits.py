@@ -17,6 +17,7 @@ from llm4rec.core import Cases, DataError, Dataset, SpecError, Split
 from llm4rec.core.columns import ITEM, TIME, USER
 from llm4rec.data import DataConfig, Log, SplitConfig, make_split, read
 from llm4rec.data.loading import assemble
+from llm4rec.data.splits import make_training
 from llm4rec.data.tables import Tables
 
 KINDS = ("leave-one-out", "ratio", "global-time", "user-disjoint", "item-cold")
@@ -64,6 +65,18 @@ def test_leave_one_out() -> None:
     assert split.rules["users_too_short"] == 1
     assert (split.rules["test"]["tied_cases"], split.rules["valid"]["tied_cases"]) == (1, 1)
     assert type(split.train) is Dataset
+
+
+@pytest.mark.parametrize("kind", ["leave-one-out", "ratio"])
+def test_validation_events_may_train_and_then_make_no_cases(kind: Any) -> None:
+    log = log_of([*A, *B])
+    held, all_but_test = (make_split(log, SplitConfig(kind=kind, validation=v)) for v in ("held", "trained"))
+    assert not len(all_but_test.valid)
+    assert shown(log, all_but_test.test) == shown(log, held.test)
+    assert len(all_but_test.train.events) == len(held.train.events) + len(held.valid.truth.values)
+    assert set(trained(log, held)) < set(trained(log, all_but_test))
+    with pytest.raises(DataError, match="leaves no validation case"):
+        make_training(log, SplitConfig(kind=kind, validation="trained"))
 
 
 def test_histories_carry_times_and_behaviors() -> None:
@@ -156,7 +169,16 @@ def test_nothing_left_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"kind": "random"}, {"valid": 0.5, "test": 0.5}, {"test": 0}, {"min_events": 1}, {"max_history": 0}, {"sed": 1}]
+    "options",
+    [
+        {"kind": "random"},
+        {"valid": 0.5, "test": 0.5},
+        {"test": 0},
+        {"min_events": 1},
+        {"max_history": 0},
+        {"sed": 1},
+        {"kind": "item-cold", "validation": "trained"},
+    ],
 )
 def test_nonsense_in_the_config_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -14,7 +14,7 @@ one of the user's queries is ever in training.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -60,6 +60,9 @@ class SplitConfig(Config):
     """A query with fewer events in its history makes no case; 0 admits users nobody knows."""
     max_history: int | None = Field(default=None, ge=1)
     """Events kept in a query's history, the newest; ``seen`` and training stay whole."""
+    validation: Literal["held", "trained"] = "held"
+    """``leave-one-out``, ``ratio``: with ``trained`` the validation events are training events, as in some published
+    tables, and there are no validation cases: what stops early by them trains to the end."""
     repeats: Literal["drop", "keep"] = "drop"
     """A truth event of an item that the user is known to have touched before: with ``drop`` it
     is no truth (masking what is seen would hide it from every system), with ``keep`` it is."""
@@ -70,6 +73,8 @@ class SplitConfig(Config):
     def _leaves_training(self) -> SplitConfig:
         if self.valid + self.test >= 1:
             raise ValueError("valid and test together leave nothing for training")
+        if self.validation == "trained" and self.kind not in ("leave-one-out", "ratio"):
+            raise ValueError(f"validation = 'trained' is for leave-one-out and ratio, not for {self.kind}")
         return self
 
 
@@ -119,6 +124,14 @@ class _Plan:
     test: Bools
     counts: dict[str, Any]
 
+    @classmethod
+    def of(cls, dataset: Dataset, events: _Ordered, config: SplitConfig) -> _Plan:
+        """Plan as the kind says, and let what is for validation train if that is wanted."""
+        plan: _Plan = _PLANS[config.kind](dataset, events, config)
+        if config.validation == "held":
+            return plan
+        return replace(plan, train=plan.train | plan.valid, valid=np.zeros_like(plan.valid))
+
 
 def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
     """Split a data set; ``Split.rules`` says how, with counts.
@@ -130,7 +143,7 @@ def make_split(dataset: Dataset, config: SplitConfig | None = None) -> Split:
     """
     config = config or SplitConfig()
     events = _Ordered.of(dataset)
-    plan = _PLANS[config.kind](dataset, events, config)
+    plan = _Plan.of(dataset, events, config)
     known = _known_before(dataset, events)
     trains = np.zeros(len(events), dtype=bool)
     trains[events.row] = plan.train
@@ -162,7 +175,7 @@ def make_training(dataset: Dataset, config: SplitConfig | None = None) -> Traini
     """
     config = config or SplitConfig()
     events = _Ordered.of(dataset)
-    plan = _PLANS[config.kind](dataset, events, config)
+    plan = _Plan.of(dataset, events, config)
     train = dataset.with_events(dataset.events[np.sort(events.row[plan.train])])
     valid, _ = _cases(dataset, events, plan.valid, _known_before(dataset, events), config)
     if not len(train.events) or not len(valid):
