@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from hypothesis import settings
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm4rec.core import Lists, Ragged
+from llm4rec.features import Encoder, HashEncoder
 
 N_TOKENS = 5
 
@@ -90,3 +93,13 @@ def check(lists: Lists, scores: NDArray[np.float64], k: int) -> None:
     own = np.take_along_axis(scores, np.maximum(lists.items, 0), axis=1)
     assert np.isfinite(own[real]).all()
     assert np.array_equal(real.sum(axis=1), np.minimum(np.isfinite(scores).sum(axis=1), k))
+
+
+class Hashed:
+    """Resources whose every encoder hashes words."""
+
+    def llm(self, name: str) -> Any:
+        raise AssertionError("a generator asked for an LLM")
+
+    def encoder(self, name: str) -> Encoder:
+        return HashEncoder(256)

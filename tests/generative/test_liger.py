@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 from llm4rec.core import Lists, ModelError, Resources
-from llm4rec.features import Encoder, HashEncoder
 from llm4rec.generative.liger import LIGER, LIGERConfig
 from tests import worlds
 from tests.contracts import RetrieverContract
+from tests.generative.made import Hashed
 
 SMALL = {
     "ids": {"scheme": "rq-kmeans", "levels": 2, "codebook": 8, "template": "{title} {genres}"},
@@ -20,16 +18,6 @@ SMALL = {
     "width": 16, "length": 8, "epochs": 8, "every": 4, "batch_size": 16, "learning_rate": 1e-2, "dropout": 0.1,
     "candidates": 10,
 }  # fmt: skip
-
-
-class Hashed:
-    """Resources whose every encoder hashes words."""
-
-    def llm(self, name: str) -> Any:
-        raise AssertionError("LIGER asked for an LLM")
-
-    def encoder(self, name: str) -> Encoder:
-        return HashEncoder(256)
 
 
 class TestLIGER(RetrieverContract):

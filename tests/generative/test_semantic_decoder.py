@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from llm4rec.core import ModelError, Queries, Ragged, Resources
-from llm4rec.features import Encoder, HashEncoder
 from llm4rec.generative.ids import ItemIDs
 from llm4rec.generative.levels import Levels
 from llm4rec.generative.semantic_decoder import SemanticDecoder, SemanticDecoderConfig
 from tests import worlds
 from tests.contracts import RetrieverContract, ScoringContract
+from tests.generative.made import Hashed
 
 IDS = {"scheme": "random", "levels": 3, "codebook": 6}
 SMALL = {
@@ -36,16 +36,6 @@ class TestByBeams(RetrieverContract):
     world = worlds.cycle()
     uses_valid = True
     exact = False
-
-
-class Hashed:
-    """Resources whose every encoder hashes words."""
-
-    def llm(self, name: str) -> Any:
-        raise AssertionError("the decoder asked for an LLM")
-
-    def encoder(self, name: str) -> Encoder:
-        return HashEncoder(256)
 
 
 class TestWithVectorsOfTheItemsOwn(ScoringContract):
