@@ -69,6 +69,7 @@ def test_the_weights_of_a_fusion_are_found_to_a_step_of_the_grid(at: tuple[float
     assert np.abs(np.array(weights) - at).max() <= 0.1 + 1e-3
     assert tried[0][0] == tuple([round(1 / len(at), 4)] * len(at))
     assert max(tried, key=lambda row: row[1])[0] == tuple(weights)
+    assert all(abs(sum(each) - 1) < 1e-3 for each, _ in tried), "a share that was tried was not what it says"
 
 
 def test_equal_weights_stay_where_the_best_are_not_clearly_better() -> None:

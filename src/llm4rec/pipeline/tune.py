@@ -74,10 +74,10 @@ def balanced(
     while True:
         before = at
         for i in range(n):
-            others = sum(best) - best[i]
-            for share in GRID[:-1] if others else ():
-                scale = (1 - share) / others
-                weights = tuple(share if j == i else round(w * scale, 4) for j, w in enumerate(best))
+            others = tuple(0.0 if j == i else w for j, w in enumerate(best))
+            for share in GRID[:-1] if any(others) else ():
+                scale = (1 - share) / sum(others)
+                weights = tuple(share if j == i else round(w * scale, 4) for j, w in enumerate(others))
                 if mean(weights) > at:
                     best, at = weights, mean(weights)
         if at == before:
