@@ -341,6 +341,31 @@ def test_scripts_and_styles_hold_no_address(html: str, page: Page) -> None:
     assert set(re.findall(r"https?://[^\s\"'`;]+", own)) == {"http://www.w3.org/2000/svg"}  # a name, not a place
 
 
+def test_the_report_says_what_each_retriever_counts(log_folder: Path) -> None:
+    from llm4rec.experiment.run import run as run_experiment
+    from llm4rec.experiment.spec import read_spec
+
+    spec = log_folder / "spec.toml"
+    head = spec.read_text(encoding="utf-8").split("[systems.", 1)[0]
+    spec.write_text(head + """
+[systems.popular]
+component = "popular"
+
+[systems.ease]
+component = "ease"
+
+[systems.weighted]
+retrieve = ["popular", "ease"]
+fusion_weights = [0.25, 0.75]
+
+[systems.plain]
+retrieve = ["popular", "ease"]
+""", encoding="utf-8")  # fmt: skip
+    data = Page(run_experiment(read_spec(spec), log_folder / "out").read_text(encoding="utf-8")).data
+    weights = {s["name"]: [stage["weight"] for stage in s["stages"]] for s in data["systems"] if len(s["stages"]) > 1}
+    assert weights == {"weighted": [0.25, 0.75, None], "plain": [None, None, None]}
+
+
 def test_a_real_run_is_reported(log_folder: Path) -> None:
     from llm4rec.experiment.run import run as run_experiment
     from llm4rec.experiment.spec import read_spec

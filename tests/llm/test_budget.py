@@ -108,6 +108,19 @@ def test_shared_over_models_and_verbs() -> None:
     assert (one.name, one.identity["backend"]) == ("scripted", "scripted")
 
 
+def test_a_model_in_this_process_is_loaded_ahead_also_within_a_budget() -> None:
+    class Heavy(ScriptedModel):
+        loads = 0
+
+        def load(self) -> None:
+            self.loads += 1
+
+    heavy = Heavy()
+    Budgeted(heavy, Budget(BudgetConfig()), LOCAL).load()
+    assert heavy.loads == 1
+    Budgeted(ScriptedModel(), Budget(BudgetConfig()), LOCAL).load()  # has nothing to load
+
+
 def test_replays_are_never_stopped(tmp_path: Path) -> None:
     with Store(tmp_path / "llm.sqlite") as store:
         Stored(model(), store).chat([ask("a")])

@@ -37,7 +37,8 @@ def read_system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environ
     tables = mapping(spec.get("systems"))
     metrics, sample = figures(row.get("metrics")), mapping(row.get("sample"))
     sampled = bool(row.get("sampled"))
-    llm, weights = mapping(row.get("llm")), mapping(mapping(row.get("facts")).get("weights"))
+    llm, chosen = mapping(row.get("llm")), mapping(row.get("facts"))
+    weights = {"rank": mapping(chosen.get("weights")), "retrieve": mapping(chosen.get("fusion_weights"))}
     uses_llm = bool(row.get("uses_llm"))
     table = {k: v for k, v in mapping(tables.get(name)).items() if k not in ("label", "note", "description", "component")}
     return {
@@ -78,7 +79,7 @@ def read_system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environ
                 "kind": str(s.get("kind") or str(s.get("stage") or "").partition(":")[0]),
                 "depth": number(s.get("depth")),
                 "given": number(s.get("given")) or number(table.get("depth")),
-                "weight": number(weights.get(str(s.get("stage") or "").partition(":")[2])),
+                "weight": _weight(str(s.get("stage") or ""), weights),
                 "metrics": {k: f["mean"] for k, f in figures(s.get("metrics")).items()},
             }
             for s in row.get("stages") or []
@@ -90,6 +91,12 @@ def read_system(run: Path, name: str, row: Any, spec: Mapping[str, Any], environ
         "versus": tested(row.get("versus")),
         "below": {part: [n for n in entries(names) if isinstance(n, str)] for part, names in mapping(row.get("below")).items()},
     }
+
+
+def _weight(stage: str, weights: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return what a stage such as ``rank:llm`` or ``retrieve:ease`` counts against the others, None where it is not said."""
+    kind, _, part = stage.partition(":")
+    return number(weights.get(kind, {}).get(part))
 
 
 def model_names(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from llm4rec.llm.sizes import most_answered, most_tokens
 from llm4rec.llm.spelling import canonical
 from llm4rec.llm.store import TRANSIENT, Store
 from llm4rec.llm.streams import arrivals, in_order
-from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Reply, Request, ScoreReply, ScoreRequest, Watch
+from llm4rec.llm.values import ChatModel, ChatReply, ChatRequest, Loadable, Reply, Request, ScoreReply, ScoreRequest, Watch
 
 
 class BudgetConfig(Config):
@@ -130,6 +130,11 @@ class Budgeted:
     def identity(self) -> Mapping[str, Any]:
         """The model's identity: a budget shapes no answer."""
         return self.model.identity
+
+    def load(self) -> None:
+        """Have a model in this process load its weights now, rather than at the first call."""
+        if isinstance(self.model, Loadable):
+            self.model.load()
 
     def chat(self, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answer each request, or raise ``BudgetError``."""

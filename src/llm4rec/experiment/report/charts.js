@@ -197,6 +197,8 @@ function cascade(s) {
   const words = [];
   const strong = (text) => el("strong", {}, text);
   if (at < 0) words.push("No ranker: the lists are fused, and stand as they are.");
+  const shares = s.stages.filter((stage) => stage.kind === "retrieve" && known(stage.weight));
+  if (shares.length) words.push(` In the fusion they count as ${shares.map((stage) => `${stage.stage.replace("retrieve:", "")} ${short(stage.weight)}`).join(", ")}. `);
   if (top) words.push("The candidates that the ranker is given hold ", strong(`${(100 * top.recall).toFixed(1)} %`), ` of the truth (${metricName(top.metric)}). `);
   if (known(came) && known(made)) {
     words.push(`Before ranking ${metricName(metric)} is ${fixed(came)}, after it `, strong(fixed(made)), ` (${signed(made - came)}). `);
