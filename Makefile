@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup quickstart demo test test-slow check bench docs peers clean
+.PHONY: setup quickstart demo test test-slow check bench docs peers leaderboard clean
 
 setup: .venv/.ready
 
@@ -48,6 +48,13 @@ $(LLM4REC_PEERS)/%/.ready: peers/%.txt
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# the table of docs/leaderboards.md of a set: tuned systems and other libraries' in one, with intervals and tests
+SET ?= ml-100k
+leaderboard: .venv/.ready peers
+	$(BIN)/llm4rec run experiments/tuned/$(SET).toml
+	$(BIN)/llm4rec run experiments/$(SET)-peers.toml
+	$(BIN)/llm4rec compare runs/$(SET)-tuned runs/$(SET)-peers --markdown
 
 docs: .venv/.ready
 	$(BIN)/python -m pytest tests/test_docs.py
