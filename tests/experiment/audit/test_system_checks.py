@@ -70,6 +70,21 @@ def test_systems_are_held_against_simple_rules() -> None:
     assert told["guess"].value < 0
 
 
+def test_what_is_popular_at_the_moment_is_a_rule_too() -> None:
+    rng = np.random.default_rng(0)
+    times = 1_000_000_000 + 43_200 * np.arange(len(log().events))  # two events a day
+    fashion = (np.arange(len(times)) * log().n_items // len(times) + rng.integers(0, 4, len(times))) % log().n_items
+    ordered = log().events.sort(TIME)
+    drifting = log().with_events(ordered.with_columns(pl.Series(TIME, times), pl.Series(ITEM, fashion, pl.Int32)))
+    told = findings(split(dataset=drifting), ["popular", "guess"], "floors")
+    for name in ("popular", "guess"):
+        rules = told[name].details["rules"]
+        assert rules["popularity of late"] > 2 * rules["popularity"]
+    assert told["guess"].verdict == "warning"
+    timeless = split(dataset=replace(log(), clock="order"))
+    assert "popularity of late" not in findings(timeless, ["guess"], "floors")["guess"].details["rules"]
+
+
 # -- the shuffled-label control -----------------------------------------------------------------
 def wishing() -> Split:
     clean = split()

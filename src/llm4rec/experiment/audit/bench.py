@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Lists, Ragged, Split
+from llm4rec.core import Cases, Dataset, Lists, Ragged, Split
 from llm4rec.experiment.plan import Plan
 from llm4rec.experiment.protocol import Question, complement
 from llm4rec.experiment.resources import RunResources
@@ -22,13 +22,16 @@ from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.systems import build
 from llm4rec.metrics import ACCURACY, evaluate, parse_metric
 from llm4rec.models.markov import Markov, MarkovConfig
-from llm4rec.models.popular import Popular
+from llm4rec.models.popular import Popular, PopularConfig
 
 #: The rules that every system has to beat: what is popular, and what most often followed the last item alone.
 FLOORS: dict[str, Any] = {
     "popularity": lambda: Popular(),
     "last item": lambda: Markov(MarkovConfig.model_validate({"window": 1, "half_life": 0.05})),
 }
+#: Half-lives, in days, of the third rule, what is popular at the moment; and cases that the choice among them is made on.
+_HALF_LIVES = (1.0, 3.0, 10.0, 30.0, 100.0)
+_CHOOSING = 2_000
 #: Items that are left out of lists, over the cases asked for at once.
 _CELLS = 16_000_000
 
@@ -137,9 +140,20 @@ class Bench:
         return out
 
     def floors(self, split: Split) -> dict[str, Any]:
-        """Return the rules that every system has to beat, fitted."""
+        """Return the rules that every system has to beat, fitted; what is popular of late where events have real times."""
         rng = np.random.default_rng(0)
-        return {name: make().fit(split.train, valid=split.fit_cases, rng=rng) for name, make in FLOORS.items()}
+        rules = {name: make().fit(split.train, valid=split.fit_cases, rng=rng) for name, make in FLOORS.items()}
+        if split.train.clock == "utc" and split.fit_cases is not None and len(split.fit_cases):
+            rules["popularity of late"] = self._of_late(split.train, split.fit_cases, rng)
+        return rules
+
+    def _of_late(self, train: Dataset, valid: Cases, rng: np.random.Generator) -> Popular:
+        """Return decaying popularity with the half-life that is best on validation cases."""
+        cases = valid.take(np.sort(rng.permutation(len(valid))[:_CHOOSING]))
+        tried = [Popular(PopularConfig(half_life_days=h)).fit(train, valid=None, rng=rng) for h in _HALF_LIVES]
+        lists = (rule.retrieve(cases.queries, self.k, exclude=cases.seen) for rule in tried)
+        means = [float(evaluate(found, cases.truth, [self.primary])[self.primary].mean()) for found in lists]
+        return tried[int(np.argmax(means))]
 
     def question(self, split: Split, fitted: dict[str, Any]) -> Question:
         """Return what the specification asks on a split."""

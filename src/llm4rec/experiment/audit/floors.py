@@ -15,9 +15,10 @@ _ALPHA = 0.05
 
 
 def floors(subject: Subject) -> Iterator[Finding]:
-    """The primary metric of each system less that of the better rule, with paired tests against both.
+    """The primary metric of each system less that of the best rule, with paired tests against all of them.
 
-    The rules are popularity, and what most often came right after the last item (first-order Markov).
+    The rules are popularity, what most often came right after the last item (first-order Markov), and, where events
+    have real times, what is popular at the moment of the question, with a half-life chosen on validation cases.
     """
     bench, served = subject.bench, subject.served
     if bench is None or not served:
@@ -43,7 +44,7 @@ def floors(subject: Subject) -> Iterator[Finding]:
         details: dict[str, Any] = {"mean": mean, "rules": means, "cases": len(values)}
         if own[name]:
             verdict: Verdict = "not applicable"
-            line = f"is the rule of {' and '.join(own[name])} itself; the better rule has {means[best]:.4f}"
+            line = f"is the rule of {' and '.join(own[name])} itself; the best rule has {means[best]:.4f}"
         else:
             details["p_holm"] = {r: tests[name, r][1] for r in rules}
             below = [r for r in rules if not (tests[name, r][0].difference > 0 and tests[name, r][1] < _ALPHA)]
@@ -51,4 +52,4 @@ def floors(subject: Subject) -> Iterator[Finding]:
             told = ", ".join(f"{r} {means[r]:.4f} (p = {tests[name, r][1]:.3f})" for r in rules)
             line = f"{mean:.4f} against {told}"
             line += f": not clearly above {' and '.join(below)}; tune it, or look for a fault" if below else ""
-        yield Finding("floors", name, f"{primary} above the better rule", mean - means[best], verdict, line, details)
+        yield Finding("floors", name, f"{primary} above the best rule", mean - means[best], verdict, line, details)
