@@ -80,7 +80,7 @@ def test_a_number_is_written_as_the_id_that_it_is(plain: P5, plain_numbers: Exer
     words, exercises = plain.alphabet_, plain_numbers
     digits = {int(token): word for token, word in zip(words.of_ids, words.ids.written(), strict=True)}
     assert ["".join(digits[t] for t in row.tolist()) for row in exercises.numbers] == [f"{n:02d}" for n in range(24)]
-    prompts = exercises.ask(plain.network_, "addition", np.array([[3, 14]]))
+    prompts = exercises.ask("addition", np.array([[3, 14]]))
     tokens = prompts.tokens[0][prompts.real[0]].tolist()
     assert "".join(digits[t] for t in tokens if t in digits) == "0314"
     assert words.text.decode([t for t in tokens if t not in digits]) == "plus"

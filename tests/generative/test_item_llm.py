@@ -76,18 +76,21 @@ def text(model: ItemLLM, tokens: np.ndarray) -> str:
     return str(model.network_._tokenizer.decode(tokens.tolist()))
 
 
-def test_histories_are_cut_into_windows_whose_items_but_the_first_are_answers(untuned: ItemLLM) -> None:
-    drawn = examples(untuned.network_, untuned).histories(RNG(0))
-    events, depth = CYCLE.train.histories.items, untuned.ids_.depth
-    opening = len(untuned._opening)
-    items = (drawn.tokens.lengths - opening) // depth
-    assert items.min() >= 2
-    assert items.max() == 4
-    assert drawn.answers.sum() == ((items - 1) * depth).sum()
-    assert not drawn.answers[(drawn.tokens.offsets[:-1][:, None] + np.arange(opening + depth)).ravel()].any()
-    whole = "".join(text(untuned, row[opening:]) for row in drawn.tokens)
-    seen = whole.count(text(untuned, untuned._codes[int(events.values[5])]))
-    assert 0 < seen <= int((events.values == events.values[5]).sum())  # windows of one item are left out
+def test_every_event_but_a_first_is_an_answer_once_and_a_window_reads_as_much_as_a_question(untuned: ItemLLM) -> None:
+    made = examples(untuned.network_, untuned)
+    events, depth, opening = CYCLE.train.histories.items, untuned.ids_.depth, len(untuned._opening)
+    item_of = {tuple(codes): item for item, codes in enumerate(untuned._codes.tolist())}
+    after = sorted(int(item) for row in events.tolist() for item in row[1:])
+    cuts = set()
+    for seed in range(4):
+        drawn = made.histories(RNG(seed))
+        items = (drawn.tokens.lengths - opening) // depth
+        assert (items.min(), items.max()) == (2, 5)  # four items are read, and the fifth is the answer
+        assert not drawn.answers[(drawn.tokens.offsets[:-1][:, None] + np.arange(opening + depth)).ravel()].any()
+        answered = drawn.tokens.values[drawn.answers].reshape(-1, depth)
+        assert sorted(item_of[tuple(codes)] for codes in answered.tolist()) == after
+        cuts.add(tuple(items.tolist()))
+    assert len(cuts) > 1, "long histories are cut anew each time"
     assert text(untuned, drawn.tokens[0]).startswith("The user took, in this order:<id:<a_")
 
 
@@ -97,6 +100,18 @@ def test_short_histories_are_whole(untuned: ItemLLM) -> None:
     assert np.array_equal(
         untuned._codes.take(CYCLE.train.histories.items[3]).values, drawn.tokens[3][len(untuned._opening) :]
     )  # fmt: skip
+
+
+def test_new_tokens_start_from_the_names_of_their_items_and_from_nothing_else(untuned: ItemLLM) -> None:
+    network, ids = untuned.network_, untuned.ids_
+    rows = network.model.get_input_embeddings().weight.detach().float()
+    token = int(ids.codes[0][0])
+    named = [i for i in range(len(ids)) if token in ids.codes[i]]
+    pieces = [t for i in named for t in network.tokens.of(f" {CYCLE.train.item_table['title'][i]}")]
+    torch.testing.assert_close(rows[network.first + token], rows[pieces].mean(0))
+    alone = ItemLLM(config(epochs=0, to_title=0.0, to_id=0.0)).fit(CYCLE.train, valid=None, rng=RNG(0))
+    again = alone.network_.model.get_input_embeddings().weight.detach().float()
+    torch.testing.assert_close(again[network.first :], rows[network.first :])  # without the tasks they start there, too
 
 
 def test_names_are_asked_of_ids_and_ids_of_names(untuned: ItemLLM) -> None:

@@ -58,21 +58,21 @@ def test_lists_hold_what_the_beams_find_and_new_items_in_order_of_their_vectors(
         np.testing.assert_allclose(scores[row, lists.items[row]], scores[row, wanted])
 
 
-@pytest.mark.parametrize("hidden", [0.0, 0.3])
-def test_items_without_events_are_read_by_their_text_alone(hidden: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_items_without_events_are_read_by_their_text_alone(share: float) -> None:
     split = worlds.topics().split
-    config = LIGERConfig.model_validate(SMALL | {"hidden": hidden, "epochs": 2})
+    config = LIGERConfig.model_validate(SMALL | {"item_dropout": share, "epochs": 2})
     network = LIGER.create(config, Hashed()).fit(split.train, valid=None, rng=np.random.default_rng(0)).network_
     touched = torch.from_numpy(split.train.item_counts > 0)
     items = torch.arange(len(touched))
     with torch.inference_mode():
         by_text = torch.isclose(network.embed(items), network.features(network.texts[:-1]), atol=1e-6).all(1)
         assert not by_text[touched].any()
-        assert by_text[~touched].all() == bool(hidden)
+        assert by_text[~touched].all() == bool(share)
         # While it trains, a share of the others is read so too, another one each time.
         network.train()
         first, second = network.embed(items), network.embed(items)
-        assert torch.equal(first, second) == (not hidden)
+        assert torch.equal(first, second) == (not share)
 
 
 def test_says_what_it_lacks() -> None:

@@ -158,6 +158,24 @@ def test_an_epoch_draws_so_many_events_of_each_user() -> None:
         assert [i for i in at.tolist() if i >= 0] == flat.values[max(start, row - 3) : row].tolist()
 
 
+# -- who is known ---------------------------------------------------------------------------
+def test_a_user_without_training_events_is_nobody(tmp_path: Path) -> None:
+    train = CYCLE.train
+    left = train.with_events(train.events.filter(pl.col("user") != 5))
+    model = P5(P5Config.model_validate(SMALL | {"epochs": 1, "tasks": ("sequential", "direct")}))
+    model.fit(left, valid=None, rng=RNG(0))
+    model.save(tmp_path)
+    held = CYCLE.test.queries.history.take(np.zeros(3, np.int64))
+    for one in (model, P5.load(tmp_path)):
+        scores = one.score(Queries.of(held, users=np.array([5, -1, 7])))
+        assert np.array_equal(scores[0], scores[1])
+        assert not np.array_equal(scores[0], scores[2])
+        without = one.score(Queries.of(Ragged.of([[], [], []]), users=np.array([5, -1, 7])))
+        assert np.array_equal(without[0], without[1])
+        assert np.array_equal(np.argsort(-without[0], kind="stable"), np.argsort(-one.popularity_, kind="stable"))
+        assert not np.array_equal(without[0], without[2])
+
+
 # -- texts ----------------------------------------------------------------------------------
 def texts(folder: Path) -> Path:
     """Write an explanation, by genre, and a review with its summary for each event, and for one that nobody had."""
@@ -184,6 +202,21 @@ def test_texts_of_events_outside_of_training_are_not_read(tmp_path: Path) -> Non
         read_texts(tmp_path / "bad.jsonl", train)
     with pytest.raises(DataError, match=r"missing.jsonl: cannot be read"):
         read_texts(tmp_path / "missing.jsonl", train)
+
+
+def test_texts_of_returning_users_need_times(tmp_path: Path) -> None:
+    train = worlds.topics().split.train
+    first = train.events.row(0, named=True)
+    again = train.events.head(1).with_columns(time=pl.col("time").max() + 50)
+    returning = train.with_events(pl.concat([train.events, again]).sort("user", "time", maintain_order=True))
+    with pytest.raises(DataError, match=r"texts.jsonl: has no 'time', and users of this log return to items"):
+        read_texts(texts(tmp_path), returning)
+    ids = {"user": train.users.ids[first["user"]], "item": train.items.ids[first["item"]]}
+    lines = [
+        ids | {"time": first["time"] + later, "review": word} for later, word in ((0, "then"), (50, "again"), (99, "held out"))
+    ]
+    (tmp_path / "timed.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_texts(tmp_path / "timed.jsonl", returning)["review"].to_list() == ["then", "again"]
 
 
 def test_explanations_are_written(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,11 @@ class TestTIGER(ScoringContract):
     configs = SMALL
     world = worlds.cycle()
     uses_valid = True
+
+
+class TestTIGERWithUsers(TestTIGER):
+    configs: ClassVar = SMALL | {"users": 3, "length": 8}  # longer than most histories: there are pads to stand behind
+    expected = 0.6  # more to read, and as few epochs
 
 
 @pytest.fixture(scope="module")

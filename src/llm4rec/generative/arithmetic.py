@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from llm4rec.core import Config, SpecError
-from llm4rec.generative.alphabet import Alphabet, Part
+from llm4rec.generative.alphabet import Alphabet, Part, Prompts
 from llm4rec.generative.p5_network import Network
 from llm4rec.nn.train import train
 
@@ -97,7 +97,7 @@ class Exercises:
             return np.stack([high, low], 1), high - low
         return rng.permuted(np.stack([high, low], 1), axis=1), high
 
-    def ask(self, network: Network, kind: Exercise, operands: NDArray[np.int64]) -> Any:
+    def ask(self, kind: Exercise, operands: NDArray[np.int64]) -> Prompts:
         """Write the questions as prompts."""
         parts: dict[str, Part] = {}
         for name, column in zip("ab", operands.T, strict=False):
@@ -109,7 +109,7 @@ class Exercises:
 
 
 def learn(network: Network, exercises: Exercises, config: ArithmeticConfig, rng: np.random.Generator) -> dict[str, float]:
-    """Train a network on arithmetic; return for each exercise the share of new ones whose answer it writes in full."""
+    """Train a network on arithmetic; return for each exercise the share of fresh draws whose answer it writes in full."""
 
     def batches(_: int) -> Iterator[Exercise]:
         kinds = np.arange(config.steps) % len(config.exercises)
@@ -119,7 +119,7 @@ def learn(network: Network, exercises: Exercises, config: ArithmeticConfig, rng:
         operands, results = exercises.draw(kind, config.batch_size, rng)
         if config.control == "shuffled":
             results = rng.permutation(results)
-        return network.loss(exercises.ask(network, kind, operands), exercises.numbers[results], 0.0)
+        return network.loss(exercises.ask(kind, operands), exercises.numbers[results], 0.0)
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=0.0, fused=True)
     train(network, optimizer, batches, loss, epochs=1, validate=None, clip=1.0)
@@ -130,7 +130,7 @@ def _right(network: Network, exercises: Exercises, kind: Exercise, rng: np.rando
     """Return the share of exercises whose answer the network writes, token by token the likeliest."""
     operands, results = exercises.draw(kind, _ASKED, rng)
     with torch.inference_mode():
-        steps = network.steps(exercises.ask(network, kind, operands))
+        steps = network.steps(exercises.ask(kind, operands))
         states, zero, right = steps.begin(), torch.zeros((_ASKED, 1), dtype=torch.int64), np.ones(_ASKED, dtype=np.bool_)
         for wanted in exercises.numbers[results].T:
             token = steps.logits(states[:, 0], None).argmax(1, keepdim=True)

@@ -17,7 +17,7 @@ from llm4rec.core import Cases, Choice, Dataset, ModelError, Queries, Ragged, Re
 from llm4rec.features.text import ItemText
 from llm4rec.generative.causal import CausalSteps
 from llm4rec.generative.ids import IdScheme, ItemIDs, Pieces, RQKMeans, TitleIDs
-from llm4rec.generative.item_llm_examples import HISTORY, Examples, written
+from llm4rec.generative.item_llm_examples import HISTORY, Examples, without_end, written
 from llm4rec.generative.item_llm_network import Network
 from llm4rec.generative.item_llm_training import TuningConfig, tune
 from llm4rec.generative.levels import shortest
@@ -42,7 +42,7 @@ class ItemLLMConfig(WriterConfig, TuningConfig):
     """Precision of the model's own weights; ``auto`` is bfloat16 on a GPU and on a processor that has it, else float32.
     What is trained is float32, and rounds to it when it is merged."""
     length: int = Field(20, ge=1)
-    """Most recent events that are read, and events of one training sequence."""
+    """Most recent events that are read, and answers of one training sequence."""
     template: str = "{title}"
     """What the alignment tasks call an item, from columns of the item table; the tokens of an ID start from the mean
     of the pieces of the names of the items that have them."""
@@ -67,11 +67,12 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
     """A decoder-only language model whose vocabulary goes on with the tokens of item IDs.
 
     A history is a list of IDs, and the next item is what the list goes on with, so one pass over a history
-    trains on all of its items but the first.  Two tasks beside it tie the new tokens to what the model knows: the title of an
-    ID, and the ID of a title; they reach items that nobody has touched.  Only the answers' tokens bear a loss.  Trained
-    are LoRA layers and the new tokens' embeddings; then the layers are merged into the weights, and what is saved is a
-    model of transformers with its tokenizer (``model/``), for any server that runs such models.  At the question the trie
-    of the IDs is decoded, all of it or by beams.
+    trains on all of its items but the first (a long one is read in windows, each from the last item of the one
+    before).  Two tasks beside it tie the new tokens to what the model knows: the title of an ID, and the ID of a
+    title; they reach items that nobody has touched.  Only the answers' tokens bear a loss.  Trained are LoRA layers
+    and the new tokens' embeddings; then the layers are merged into the weights, and what is saved is a model of
+    transformers with its tokenizer (``model/``), for any server that runs such models.  At the question the trie of
+    the IDs is decoded, all of it or by beams.
 
     Zheng et al., *Adapting Large Language Models by Integrating Collaborative Semantics for Recommendation* (LC-Rec),
     ICDE 2024 (arXiv 2311.09049), with fewer alignment tasks, LoRA (Hu et al., ICLR 2022) in place of full tuning, and all
@@ -107,7 +108,7 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
             train, self._codes, names if network.added else None, self._encoded,
             length=config.length, to_title=config.to_title, to_id=config.to_id,
         )  # fmt: skip
-        room = network.longest - len(self._opening) - config.length * self.ids_.depth
+        room = network.longest - len(self._opening) - (config.length + 1) * self.ids_.depth  # of what is read and written
         if room < 0:
             what = f"{config.length} items of {self.ids_.depth} tokens do not fit into {network.longest}"
             raise SpecError(what, where="length", todo="take fewer")
@@ -129,14 +130,15 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
         return self
 
     def _names(self, train: Dataset, network: Network) -> Ragged | None:
-        """Return the tokens of each item's name, with the end behind them; None if no task reads names."""
+        """Return the tokens of each item's name, with the end behind them; None if no task reads names and there are none."""
         config = self.config
-        if not config.to_title and not config.to_id:
+        text = ItemText(config.template)
+        if not config.to_title and not config.to_id and not set(text.columns) <= set(train.item_table.columns):
             return None
         end = network.tokens.end
         if end is None:
             raise ModelError("its tokenizer has no token that ends a text", where=config.checkpoint, todo="name another model")
-        texts = ItemText(config.template).render(train.item_table)
+        texts = text.render(train.item_table)
         return Ragged.of([[*network.tokens.of(f" {text}")[: config.max_pieces], end] if text else [end] for text in texts])
 
     def _name_items(self, train: Dataset, network: Network, names: Ragged | None, rng: np.random.Generator) -> None:
@@ -150,7 +152,7 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
         ids = scheme.build(train, encoder=self._encoder, rng=rng)
         near: list[list[int]] = [[] for _ in range(ids.n_tokens)]
         if names is not None:  # the text tokens of all items that have a token
-            held = names.take(ids.codes.rows)
+            held = without_end(names).take(ids.codes.rows)
             order = np.argsort(np.repeat(ids.codes.values, held.lengths), kind="stable")
             sizes = np.bincount(ids.codes.values, weights=held.lengths, minlength=ids.n_tokens).astype(np.int64)
             near = Ragged.from_lengths(sizes, held.values[order]).tolist()
@@ -176,8 +178,12 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
     def _key(self, train: Dataset, valid: Cases | None, names: Ragged | None, seed: int) -> str:
         """Return what tells this training from all others."""
         config = self.config.model_dump(mode="json", exclude={"keep", "keep_every"})
-        told = hashlib.sha256(json.dumps([config, train.fingerprint(), seed], sort_keys=True).encode())
-        cases = [] if valid is None else [valid.truth, valid.queries.history]
+        model = self.network_.model
+        place = [str(model.device), str(model.dtype)]
+        told = hashlib.sha256(json.dumps([config, train.fingerprint(), seed, place], sort_keys=True).encode())
+        for weight in model.parameters():  # another model may lie under the same name
+            told.update(weight.detach().flatten()[:16].float().cpu().numpy().tobytes())
+        cases = [] if valid is None else [valid.truth, valid.seen, valid.queries.history]
         for rows in (self._codes, *cases, *([] if names is None else [names])):
             told.update(rows.offsets.tobytes() + rows.values.tobytes())
         return told.hexdigest()[:16]

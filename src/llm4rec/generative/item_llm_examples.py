@@ -69,7 +69,7 @@ class Examples:
         codes: the tokens of each item's ID, in the model's alphabet.
         titles: the tokens of each item's title with its end, none for an item without one; None where no title is read.
         encode: text -> its tokens, at the beginning of a sequence or not.
-        length: items of a history in one sequence, at most.
+        length: items that the last answer of a sequence follows, at most.
         to_title, to_id: shares of an epoch's sequences that ask for titles, and for IDs of titles.
     """
 
@@ -97,13 +97,22 @@ class Examples:
         return Sequences.stacked(kinds)
 
     def histories(self, rng: np.random.Generator) -> Sequences:
-        """Return every history, cut into windows at places drawn anew each time; all items but a window's first are answers."""
+        """Return every history in windows of at most ``length`` answers and the item before them, cut anew each time.
+
+        So each event but a history's first is the answer of one place, and the last place of a window has read
+        ``length`` items, as a question has.
+        """
         events, length = self._events, self._length
-        shift = np.where(events.lengths > length, rng.integers(length, size=len(events)), 0)
-        window = (np.arange(len(events.values)) - events.offsets[:-1][events.rows] + shift[events.rows]) // length
-        begins = (np.diff(events.rows, prepend=-1) != 0) | (np.diff(window, prepend=0) != 0)
-        items = Ragged.from_lengths(np.diff(np.append(np.flatnonzero(begins), len(window))), events.values)
-        return written(items.take(np.flatnonzero(items.lengths > 1)), self._codes, self._opening)
+        answers = np.maximum(events.lengths - 1, 0)
+        shift = np.where(answers > length, rng.integers(length, size=len(events)), 0)
+        counts = np.where(answers > 0, -(-(answers + shift) // length), 0)
+        row = np.repeat(np.arange(len(events)), counts)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        first = np.maximum(nth * length - shift[row], 0)  # the item before the window's answers, counted in its history
+        lengths = np.minimum((nth + 1) * length - shift[row], answers[row]) - first + 1
+        begin = events.offsets[:-1][row] + first - (np.cumsum(lengths) - lengths)
+        at = np.repeat(begin, lengths) + np.arange(int(lengths.sum()))
+        return written(Ragged.from_lengths(lengths, events.values[at]), self._codes, self._opening)
 
     def aligned(self, task: str, items: NDArray[np.int64]) -> Sequences:
         """Return for items int64[n] the question for their titles (``"title"``), or for the IDs of their titles (``"id"``)."""
@@ -112,8 +121,7 @@ class Examples:
         codes, titles = self._codes.take(items), self._titles.take(items)
         if task == "title":
             return Sequences.joined([(before, False), (codes, False), (behind, False), (titles, True)])
-        plain = Ragged.from_lengths(titles.lengths - 1, titles.values[_not_last(titles)])  # without the end
-        return Sequences.joined([(before, False), (plain, False), (behind, False), (codes, True)])
+        return Sequences.joined([(before, False), (without_end(titles), False), (behind, False), (codes, True)])
 
 
 def written(histories: Ragged, codes: Ragged, opening: Sequence[int]) -> Sequences:
@@ -129,8 +137,8 @@ def _repeated(tokens: Sequence[int], n: int) -> Ragged:
     return Ragged.from_lengths(np.full(n, len(tokens)), np.tile(np.asarray(tokens, dtype=np.int32), n))
 
 
-def _not_last(rows: Ragged) -> NDArray[np.bool_]:
-    """Return bool, one for each value: is it not the last of its row?"""
-    inner = np.ones(len(rows.values), dtype=np.bool_)
-    inner[rows.offsets[1:] - 1] = False
-    return inner
+def without_end(names: Ragged) -> Ragged:
+    """Return names, none of which is empty, without their last tokens."""
+    inner = np.ones(len(names.values), dtype=np.bool_)
+    inner[names.offsets[1:] - 1] = False
+    return Ragged.from_lengths(names.lengths - 1, names.values[inner])

@@ -26,31 +26,29 @@ class Network:
 
     Args:
         model, tokenizer: of transformers.
-        first: the model's token of the IDs' token 0; None before there are any.
 
     Attributes:
         model: the model; while it is being adapted, with LoRA layers in it.
         tokens: text to tokens, such that no text spells an item.
-        first: as above; the size of the vocabulary while there are no tokens of IDs.
+        first: the model's token of the IDs' token 0; the size of the vocabulary while there are none.
         added: tokens that ``extend`` has added.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, first: int | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self._tokenizer = model.eval(), tokenizer
         self.tokens = Tokens(tokenizer, type(model).__name__)
-        self.first = len(tokenizer) if first is None else first
+        self.first = len(tokenizer)
         self.added = 0
         self._adapted: Any = None
 
     @classmethod
-    def opened(cls, checkpoint: str, *, device: Device, dtype: Dtype, first: int | None = None) -> Self:
+    def opened(cls, checkpoint: str, *, device: Device, dtype: Dtype) -> Self:
         """Load an asset by its name, a folder or a hub model.
 
         Args:
             checkpoint: name of an asset that holds a GGUF file, a folder of transformers, or a hub name.
             device: ``auto`` is the GPU if there is one.
             dtype: ``auto`` is bfloat16 on a GPU and on a processor that multiplies it itself, else float32.
-            first: of a saved model, the token of the IDs' token 0.
 
         Raises:
             ModelError: if there is no causal model, or no GPU where one is asked for.
@@ -68,7 +66,7 @@ class Network:
         try:
             folder = _folder(checkpoint)
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-            return cls(model.to(place), AutoTokenizer.from_pretrained(folder), first)
+            return cls(model.to(place), AutoTokenizer.from_pretrained(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:300]
             todo = "name a folder or a hub model of a causal language model with its tokenizer"

@@ -35,7 +35,7 @@ class LIGERConfig(SemanticDecoderConfig):
     """Of the softmax over cosines."""
     dense: float = Field(1.0, gt=0)
     """Weight of the loss of the vectors beside that of the IDs."""
-    hidden: float = Field(0.3, ge=0, lt=1)
+    item_dropout: float = Field(0.3, ge=0, lt=1)
     """Share of the items that a training step reads by their text alone, as items without events are always read;
     0 reads every item by tokens and text."""
 
@@ -59,15 +59,17 @@ class _Network(SemanticNetwork):
         for weight in (self.features.weight, self.wanted.weight):
             nn.init.normal_(weight, std=config.deviation)
         nn.init.zeros_(self.wanted.bias)
-        self.register_buffer("texts", torch.zeros(len(levels.ids) + 1, d))  # the last row is the pad
-        self.register_buffer("told", torch.ones(len(levels.ids) + 1, 1))  # 1: events have taught the item's tokens
-        self.hidden = config.hidden
+        self.register_buffer("texts", torch.zeros(len(levels.ids) + 1, d), persistent=False)  # the last row is the pad
+        self.register_buffer(
+            "told", torch.ones(len(levels.ids) + 1, 1), persistent=False
+        )  # 1: events have taught the item's tokens
+        self.item_dropout = config.item_dropout
 
     def embed(self, items: Tensor) -> Tensor:
         tokens = super().embed(items)
-        if self.hidden:
+        if self.item_dropout:
             told = self.told[items]
-            tokens = tokens * (told * (torch.rand_like(told) >= self.hidden) if self.training else told)
+            tokens = tokens * (told * (torch.rand_like(told) >= self.item_dropout) if self.training else told)
         read: Tensor = tokens + self.features(self.texts[items])
         return read
 
@@ -89,7 +91,7 @@ class LIGER(SemanticDecoder):
     ``semantic-decoder``'s, and the vector is what the network reads of the item, tokens and text.  No event has taught
     it what the tokens of an item without events say beside its text, so such an item is read by its text alone; and so that
     such vectors stand on one scale with the others, a share of the items is read so at each step of the training
-    (``hidden``; Volkovs et al., *DropoutNet*, NIPS 2017).
+    (``item_dropout``; Volkovs et al., *DropoutNet*, NIPS 2017).
     """
 
     config: LIGERConfig

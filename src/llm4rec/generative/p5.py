@@ -35,7 +35,7 @@ class P5Config(WriterConfig):
     """What the model is trained on.  Those that the data lack (ratings that differ, texts) are left out."""
     texts: FilePath | None = None
     """JSON lines for ``explanation`` and ``summary``: outside ids ``user`` and ``item``, and any of ``explanation``,
-    or ``review`` and ``summary``.  Only those of training events are read."""
+    or ``review`` and ``summary``; and ``time``, where users return to items.  Only those of training events are read."""
     checkpoint: str | None = None
     """Folder or hub name of a pre-trained T5; None: a new one of the sizes below."""
     vocabulary: int = Field(1000, ge=2)
@@ -187,6 +187,7 @@ class P5(IDWriter[P5Config]):
         elif self.alphabet_.size > len(t5.shared.weight):
             t5.resize_token_embeddings(self.alphabet_.size)
         self.network_ = Network(t5, config.whole_words)
+        self.told_ = train.histories.items.lengths > 0
         self._users = self._numbers(train.n_users)
 
     def _wanted(self, task: Task, rows: NDArray[np.int64], examples: Examples) -> NDArray[np.int64]:
@@ -208,9 +209,9 @@ class P5(IDWriter[P5Config]):
         self, task: Task, users: NDArray[np.integer], *, history: NDArray[np.int32] | None = None,
         item: NDArray[np.integer] | None = None, review: Sequence[str] | None = None,
     ) -> Prompts:  # fmt: skip
-        """Write the prompts of a task for users int[m]; -1 is nobody."""
+        """Write the prompts of a task for users int[m]; those without training events are nobody, as is -1."""
         tokens, begins = self._users
-        known = np.where(users < len(tokens) - 1, users, -1)
+        known = np.where(self._knows(users), users, -1)
         parts = {"user": (tokens[known], begins[known])}
         if history is not None:
             parts["history"] = self.alphabet_.named(history)
@@ -219,6 +220,11 @@ class P5(IDWriter[P5Config]):
         if review is not None:
             parts["review"] = self.alphabet_.words(review, self.config.max_pieces)
         return self.alphabet_.prompts(PROMPTS[task], len(users), parts, max(0, self.config.whole_words - 1))
+
+    def _knows(self, users: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Return bool[m]: had the user training events, so that prompts have told the user's number?"""
+        inside = (users >= 0) & (users < len(self.told_))
+        return inside & self.told_[np.where(inside, users, 0)]
 
     # -- recommending -------------------------------------------------------------------
     @property
@@ -229,7 +235,7 @@ class P5(IDWriter[P5Config]):
     def decoders(self, queries: Queries) -> Iterator[tuple[NDArray[np.int64], T5Steps]]:
         """Yield the rows of queries with a history, then those of known users without one."""
         held = queries.history.lengths > 0
-        known = ~held & (queries.users >= 0) & (queries.users < len(self._users[0]) - 1)
+        known = ~held & self._knows(queries.users)
         if len(rows := np.flatnonzero(held)):
             some = queries.take(rows)
             longest = min(self.config.length, int(some.history.lengths.max()))
@@ -298,7 +304,7 @@ class P5(IDWriter[P5Config]):
         """Return the alphabet, the model's config and its weights by name, with what else ``fit`` left."""
         kept = {"popularity_": self.popularity_, "values_": self.values_, "trained_": self.trained_}
         return {
-            **self.alphabet_.state(), **kept, "training_": self.training_, "n_users_": len(self._users[0]) - 1,
+            **self.alphabet_.state(), **kept, "training_": self.training_, "told_": self.told_,
             "arithmetic_": self.arithmetic_,
             "t5_": json.loads(self.network_.t5.config.to_json_string(use_diff=False)), **self.network_.weights(),
         }  # fmt: skip
@@ -306,7 +312,7 @@ class P5(IDWriter[P5Config]):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Rebuild the model over the same alphabet and take over its weights."""
         self.alphabet_ = Alphabet.restored(state)
-        for name in ("popularity_", "values_", "trained_", "training_", "arithmetic_"):
+        for name in ("popularity_", "values_", "trained_", "training_", "arithmetic_", "told_"):
             setattr(self, name, state[name])
-        self._users = self._numbers(int(state["n_users_"]))
+        self._users = self._numbers(len(self.told_))
         self.network_ = Network.restored(state["t5_"], self.config.whole_words, state)

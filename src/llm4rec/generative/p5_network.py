@@ -82,7 +82,7 @@ def pretrained(name: str) -> tuple[Words, Any]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        t5 = T5ForConditionalGeneration.from_pretrained(name, torch_dtype=torch.float32)
+        t5 = T5ForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
         return Words(tokenizer.backend_tokenizer, int(tokenizer.eos_token_id)), t5
     except (OSError, ValueError, AttributeError, TypeError) as error:
         todo = "name a folder or a hub model of the T5 family with a fast tokenizer"

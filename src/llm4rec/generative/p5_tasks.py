@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import DataError, Dataset
-from llm4rec.core.columns import ITEM, USER
+from llm4rec.core.columns import ITEM, TIME, USER
 from llm4rec.core.order import stable_order
 
 Task = Literal["sequential", "direct", "rating", "explanation", "summary"]
@@ -121,10 +121,11 @@ def rating(value: float) -> str:
 def read_texts(path: Path, train: Dataset) -> pl.DataFrame:
     """Return the texts of training events: inside ids ``user`` and ``item``, and ``review``, ``summary``, ``explanation``.
 
-    A text of an event that training does not have (a held-out one, say) is left out.
+    A text of an event that training does not have (a held-out one, say) is left out.  Where users return to items,
+    only ``time`` (seconds, as in the log) tells which event a text belongs to.
 
     Raises:
-        DataError: if the file cannot be read or lacks the ids.
+        DataError: if the file cannot be read, lacks the ids, or lacks times that are needed.
     """
     try:
         table = pl.read_ndjson(path)
@@ -137,5 +138,11 @@ def read_texts(path: Path, train: Dataset) -> pl.DataFrame:
         for c in ("review", "summary", "explanation")
     ]
     ids = [pl.Series(c, v.encode(table[c], missing=-1)) for c, v in ((USER, train.users), (ITEM, train.items))]
+    on = [USER, ITEM]
+    if TIME in table.columns:
+        on, ids = [*on, TIME], [*ids, table[TIME].cast(pl.Int64, strict=False)]
+    elif train.events.select(on).is_duplicated().any():
+        what = "has no 'time', and users of this log return to items: texts of held-out events could not be told apart"
+        raise DataError(what, where=str(path), todo="give each text the time of its event, in seconds")
     known = table.select(texts).with_columns(ids)
-    return known.join(train.events.select(USER, ITEM).unique(), on=[USER, ITEM], how="semi", maintain_order="left")
+    return known.join(train.events.select(on).unique(), on=on, how="semi", maintain_order="left")

@@ -150,13 +150,18 @@ class TIGER(Generator[TIGERConfig]):
         return _Steps(self.network_, self._levels, self._read(history, queries.users))
 
     def _read(self, history: Tensor, users: NDArray[np.integer]) -> Tensor:
-        """Return int64[n, t], what the encoder reads of histories int64[n, items]: a user's token, the items' tokens."""
+        """Return int64[n, t], what the encoder reads of histories int64[n, items]: pads, a user's token, the items' tokens.
+
+        The user stands right before the first item, so that the distances which attention sees are
+        those of the query alone, whatever the longest history beside it is.
+        """
         tokens = self._levels.codes[history].flatten(1)
         if not self.config.users:
             return tokens
         n = self._levels.n_tokens
-        known = np.where(users < 0, n, n + 2 + users % self.config.users)
-        return torch.cat([torch.from_numpy(known.astype(np.int64))[:, None], tokens], 1)
+        known = torch.from_numpy(np.where(users < 0, n, n + 2 + users % self.config.users).astype(np.int64))
+        whole = torch.cat([torch.full_like(known, n)[:, None], tokens], 1)
+        return whole.scatter(1, (tokens != n).int().argmax(1, keepdim=True), known[:, None])
 
 
 def _scaled(states: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class _Block(nn.Module):
 class T5(nn.Module):
     """Encoder and decoder of Raffel et al., *Exploring the Limits of Transfer Learning with a Unified
     Text-to-Text Transformer*, JMLR 2020: pre-norm with root-mean-square normalisation, no biases, logits
-    biased by relative position (one table for all layers of a side), dropout in every part.
+    biased by relative position (one table for all layers of a side), dropout in every part but the attention weights.
 
     Embeddings are the caller's: it gives and takes vectors.
     """

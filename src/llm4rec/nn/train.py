@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm4rec.core import SpecError
+from llm4rec.core import DataError, SpecError
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def train(
         One record an epoch: ``epoch``, ``loss``, ``seconds``, and ``valid`` where it was asked.
 
     Raises:
+        DataError: an epoch has no batch.
         SpecError: the loss or a weight is no finite number any more before there are best weights to return to.
     """
     history: list[dict[str, float]] = []
@@ -89,6 +90,9 @@ def train(
                 with torch.no_grad():
                     for kept, now in zip(averaged.parameters(), module.parameters(), strict=True):
                         kept.lerp_(now, 1 - decay)
+        if not losses:
+            todo = "what learns what follows what needs users with at least two events"
+            raise DataError("there is nothing to learn from", where="training part", todo=todo)
         record = {"epoch": epoch, "loss": float(torch.stack(losses).mean()), "seconds": time.perf_counter() - start}
         # The loss is that of the weights before the last step, so they are looked at themselves.
         whole = all(bool(weight.isfinite().all()) for weight in module.parameters())
