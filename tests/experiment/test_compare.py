@@ -99,6 +99,24 @@ def test_the_detectable_difference_and_the_front_stand_beside(two_runs: list[Pat
     assert "| detectable | front |" in shown
     assert f"With {rows[0].n} cases a difference to" in shown
     assert "cases would show" in shown
+    pairs = len(rows) * (len(rows) - 1) // 2
+    assert f"Holm's correction is over all {pairs} that could have been made, since the same cases chose the best." in shown
+
+
+def test_a_reference_that_the_cases_chose_costs_all_pairs(two_runs: list[Path]) -> None:
+    chosen = {row.system: row for row in compare(two_runs[:1], full=True)}
+    best = next(name for name, row in chosen.items() if row.difference is None)
+    named = {row.system: row for row in compare(two_runs[:1], full=True, against=best)}
+    others = [name for name in chosen if name != best]
+    k = len(chosen)
+    assert {chosen[n].family for n in others} == {k * (k - 1) // 2}
+    assert {named[n].family for n in others} == {k - 1}
+    assert [chosen[n].p for n in others] == [named[n].p for n in others]
+    plain = [chosen[n].p or 0.0 for n in others]
+    assert [chosen[n].p_holm for n in others] == pytest.approx(holm(plain, family=k * (k - 1) // 2))
+    assert [named[n].p_holm for n in others] == pytest.approx(holm(plain))
+    several = effects(two_runs[:1], metrics=["ndcg@10", "hit@5"], full=True)
+    assert {e.family for e in several} == {2 * k * (k - 1) // 2}
 
 
 def test_what_cannot_be_compared_says_so(two_runs: list[Path], log_folder: Path) -> None:
@@ -204,7 +222,7 @@ def test_a_slice_and_seeds_are_shown_beside_the_differences(planned_run: Path, c
     assert lines[0].startswith("| system | against | metric | mean | baseline's | difference |")
     assert lines[2].startswith("| SASRec | EASE | hit@5 |")
     assert lines[3].startswith("|  |  | ndcg@10 |")
-    assert "6 tests, paired over cases, values averaged over 2 seeds; Holm's correction is over all of them." in shown
+    assert "6 tests, paired over cases, values averaged over 2 seeds. Holm's correction is over all of them." in shown
 
 
 def test_a_run_that_plans_nothing_says_how(log_folder: Path) -> None:

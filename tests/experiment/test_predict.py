@@ -15,6 +15,7 @@ from llm4rec.core import DataError, SpecError
 from llm4rec.data import SplitConfig, as_clicks, load, make_split, make_training
 from llm4rec.experiment.audit.audit import audit
 from llm4rec.experiment.compare import compare
+from llm4rec.experiment.planned import effects
 from llm4rec.experiment.predict import prepare
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.run import run
@@ -124,6 +125,23 @@ def test_systems_are_tested_in_pairs_on_what_both_were_asked(made: tuple[str, Pa
             over = next(other for other in rows if other.label == label)
             assert over.mean <= row.mean
     assert not rows[0].below or rows[0].mean == rows[1].mean
+
+
+def test_predictions_are_compared_over_users(made: tuple[str, Path]) -> None:
+    _, folder = made
+    cases, _, _, summary = tables(folder)
+    (row,) = [r for r in compare([folder], metric="rmse", against="bias", full=True) if r.system == "stiff"]
+    (effect,) = [e for e in effects([folder], metrics=["rmse"], against="bias", full=True) if e.system == "stiff"]
+    assert row.units == cases["user"].n_unique() < row.n == len(cases)
+    assert (effect.n, effect.p, effect.difference) == (row.n, row.p, row.difference)
+    wide = pl.read_parquet(folder / "results.parquet").filter(pl.col("metric") == "squared_error")
+    wide = wide.pivot(on="system", index="case", values="value", aggregate_function="mean").join(cases, on="case")
+    each = wide.group_by("user").agg((pl.col("stiff") - pl.col("bias")).sum())["stiff"].to_numpy()
+    shares = each * len(each) / len(cases)
+    assert row.difference == pytest.approx(shares.mean())
+    assert row.deviation == pytest.approx(shares.std(ddof=1))
+    if summary["bias"]["versus"]["stiff"]["metric"] == "squared_error":  # the same test as in the run's own summary
+        assert row.p == pytest.approx(summary["bias"]["versus"]["stiff"]["p"], abs=0.02)
 
 
 def test_a_metric_that_measures_nothing_is_told_before_anything_is_fitted(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from llm4rec.experiment.run import run
 from llm4rec.experiment.search import search_of
 from llm4rec.experiment.spec import read_spec, tune_options
 from llm4rec.experiment.tune import tune
+from llm4rec.metrics import evaluate
 from llm4rec.models.ease import EASE, EASEConfig
 from tests.experiment.made_tune import go, lines, with_search
 
@@ -86,8 +87,6 @@ def test_the_best_specification_runs_and_measures_what_was_found(path: Path, tmp
     model = EASE(EASEConfig.model_validate(part.params))
     model.fit(training.train, valid=training.valid, rng=np.random.default_rng(7))
     lists = model.retrieve(training.valid.queries, 10, exclude=training.valid.seen)
-    from llm4rec.metrics import evaluate
-
     assert evaluate(lists, training.valid.truth, ["ndcg@10"])["ndcg@10"].mean() == pytest.approx(ease.best)
 
 
@@ -101,6 +100,26 @@ def test_a_pipeline_is_tuned_over_its_tuned_retrievers(path: Path, tmp_path: Pat
     assert len(keys[0] | keys[1]) == 2
     best = read_spec(alone.path)
     assert len(best.systems["both"].pipeline.fusion_weights) in (0, 2)
+
+
+def test_what_is_like_another_system_is_searched_from_what_was_chosen_for_that_one(path: Path, tmp_path: Path) -> None:
+    like = '[systems.near]\nlike = "ease"\nhalf_life = 3.0\n[tune.space.near]\nl2 = 20000.0\nhalf_life = [3.0, 0.01]\n'
+    path.write_text(path.read_text() + like)
+    found = go(path, tmp_path / "out", systems=("ease", "near"))
+    ease, near = found.outcomes
+    assert ease.number, "the search finds something better than the specification's own l2, which is the point here"
+    best = read_spec(found.path)
+    first = next(line for line in lines(tmp_path / "out") if line["system"] == "near" and line["state"] == "done")
+    parts = {name: best.systems[name].part for name in ("ease", "near")}
+    assert parts["ease"] is not None
+    assert parts["near"] is not None
+    if near.number == 0:  # what is written out is what was measured
+        assert parts["near"].params["l2"] == parts["ease"].params["l2"] == ease.params["l2"]
+    training = make_training(load(best.data), best.split)
+    model = EASE(EASEConfig.model_validate(parts["near"].params)).fit(training.train, valid=None, rng=np.random.default_rng(0))
+    lists = model.retrieve(training.valid.queries, 10, exclude=training.valid.seen)
+    assert evaluate(lists, training.valid.truth, ["ndcg@10"])["ndcg@10"].mean() == pytest.approx(near.best)
+    assert first["number"] == 0
 
 
 def test_a_budget_of_seconds_ends_with_the_trial_in_which_it_runs_out(

@@ -136,7 +136,7 @@ def test_is_symmetric() -> None:
 def test_p_is_never_zero_and_pairs_need_both_values() -> None:
     a = np.append(np.ones(60), np.nan)
     got = paired_test(a, np.zeros(61), rng=rng(), resamples=99)
-    assert got.p == pytest.approx(1 / 100)
+    assert got.p == pytest.approx(2 * np.exp(-30.0))
     assert got.n == 60
     assert np.isnan(paired_test(np.full(3, np.nan), np.zeros(3), rng=rng()).p)
     with pytest.raises(ValueError, match="cannot pair"):
@@ -150,6 +150,20 @@ def test_holm_known_answers() -> None:
     np.testing.assert_allclose(holm([0.9, 0.8]), [1.0, 1.0])
     assert holm([]).shape == (0,)
     assert holm([0.03]).tolist() == [0.03]
+    # Two of six tests were made: the others count as if they had the larger p-values.
+    np.testing.assert_allclose(holm([0.02, 0.001], family=6), [0.10, 0.006])
+    with pytest.raises(ValueError, match="a family of 1 tests does not hold 2"):
+        holm([0.1, 0.2], family=1)
+
+
+def test_p_has_no_floor_where_no_resample_is_as_extreme() -> None:
+    """Each of 60 cases is better by one: the exact p is 2 in 2^60, Hoeffding's bound 2 e^-30, ten thousand flips say 1e-4."""
+    clear = paired_test(np.ones(60), np.zeros(60), rng=rng(0))
+    assert clear.p == pytest.approx(2 * np.exp(-30.0))
+    exact = 2.0**-59
+    assert exact <= clear.p < 1e-12
+    some = paired_test(np.r_[np.ones(12), 0.0], np.zeros(13), rng=rng(0))  # exactly 2 in 2^12: flips find it
+    assert some.p == pytest.approx(2.0**-11, abs=5e-4)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))

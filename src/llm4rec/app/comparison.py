@@ -47,9 +47,8 @@ def print_effects(effects: Sequence[Effect], *, markdown: bool) -> None:
         last = who
     most = max((effect.seeds for effect in effects), default=1)
     tested = f"{len(effects)} tests" + (f" on {effects[0].n:,} cases" if len(numbers) == 1 else "")
-    below = (
-        f"{tested}, paired over cases{'' if most == 1 else f', values averaged over {most} seeds'}; "
-        "Holm's correction is over all of them."
+    below = f"{tested}, paired over cases{'' if most == 1 else f', values averaged over {most} seeds'}. " + _corrected(
+        len(effects), effects[0].family if effects else 0
     )
     _print(head, cells, 4 if several else 3, "", below, markdown=markdown)
 
@@ -84,12 +83,21 @@ def _resolution(rows: Sequence[Row]) -> str:
         return "nothing was tested"
     near = min(tested, key=lambda r: abs(r.difference or 0.0))
     shown, deviation = near.detectable or 0.0, near.deviation or 0.0
+    units = "cases" if near.units == near.n else "users"
     finer = next((d for d in (0.05, 0.02, 0.01, 0.005, 0.002) if d < shown / 1.5), 0.001)
     return (
-        f"With {near.n:,} cases a difference to {plain(near.label)} under {decimal(shown)} cannot be told from none "
-        f"(two-sided .05, power .8); {cases_needed(finer, deviation):,} cases would show {decimal(finer)}. "
-        "Front: nobody is as good in accuracy, time a query and money, and better in one of them."
+        f"With {near.units:,} {units} a difference to {plain(near.label)} under {decimal(shown)} cannot be told from none "
+        f"(two-sided .05, power .8); {cases_needed(finer, deviation):,} {units} would show {decimal(finer)}. "
+        "Front: nobody is as good in accuracy, time a query and money, and better in one of them. "
+        + _corrected(len(rows) - 1, near.family)
     )
+
+
+def _corrected(tests: int, family: int) -> str:
+    """Say what Holm's correction is over."""
+    if family <= tests:
+        return "Holm's correction is over all of them."
+    return f"Holm's correction is over all {family:,} that could have been made, since the same cases chose the best."
 
 
 def _p(p: float) -> str:

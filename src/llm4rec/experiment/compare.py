@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm4rec.core import RunError, did_you_mean
-from llm4rec.core.columns import CANDIDATES, CASE, METRIC, SEED, SLICES, SYSTEM, VALUE
+from llm4rec.core.columns import CANDIDATES, CASE, METRIC, SEED, SLICES, SYSTEM, USER, VALUE
 from llm4rec.experiment.differences import below
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.spec import read_spec
@@ -36,12 +36,15 @@ class Row:
         n: its cases; where one system of the table is sampled, the cases that all share.
         mean, low, high: of the metric, over these cases, values averaged over seeds.
         difference: its mean less the reference's; None for the reference itself.
-        p, p_holm: of the paired test against the reference, plain and corrected over the table.
-        deviation: of the paired differences over the cases.
-        detectable: smallest true difference that so many cases would show (two-sided .05, power .8).
+        p, p_holm: of the paired test against the reference, plain and corrected: over the table for a reference that
+            was named, over all pairs of its systems for the best one, which the same cases chose.
+        deviation: of the paired differences over the cases; of predictions, over the users.
+        detectable: smallest true difference that so many of them would show (two-sided .05, power .8).
         below: labels of the systems that are no worse in accuracy, time a query and money, and better in one.
         control: is it a control?
         fit_seconds, ms_per_query, tokens: cost, tokens over all queries.
+        units: what is resampled: the cases, or the users who were asked for predictions.
+        family: tests that ``p_holm`` is corrected for.
     """
 
     run: str
@@ -61,6 +64,8 @@ class Row:
     fit_seconds: float
     ms_per_query: float
     tokens: int
+    units: int
+    family: int
 
 
 def compare(
@@ -96,15 +101,18 @@ def compare(
     order = sorted(on, key=lambda key: sign * on[key].mean())
     reference = reference_of(order, facts, against)
     others = [key for key in order if key != reference]
-    tests = {key: paired_test(on[key], on[reference], rng=np.random.default_rng(_SEED)) for key in others}
-    corrected = dict(zip(others, holm([tests[key].p for key in others]), strict=True)) if others else {}
+    units = answers.units(metric, shared)
+    tested = {key: units(of) for key, of in on.items()}
+    tests = {key: paired_test(tested[key], tested[reference], rng=np.random.default_rng(_SEED)) for key in others}
+    family = len(order) * len(others) // 2 if against is None else len(others)  # the best was chosen by the same cases
+    corrected = dict(zip(others, holm([tests[key].p for key in others], family=family), strict=True)) if others else {}
     names_of = {f"{i}": key for i, key in enumerate(order)}
     gains = {i: -sign * float(on[key].mean()) for i, key in names_of.items()}  # of an error, less is more
     over = below({i: facts[key] for i, key in names_of.items()}, gains)
     front = {names_of[i]: tuple(str(facts[names_of[j]]["label"]) for j in others) for i, others in over.items()}
     rows = []
     for key in order:
-        interval, fact, test = bootstrap_interval(on[key], rng=np.random.default_rng(_SEED)), facts[key], tests.get(key)
+        interval, fact, test = bootstrap_interval(tested[key], rng=np.random.default_rng(_SEED)), facts[key], tests.get(key)
         rows.append(
             Row(
                 key[0], key[1], fact["label"], len(shared), interval.mean, interval.low, interval.high,
@@ -112,6 +120,7 @@ def compare(
                 None if test is None else float(corrected[key]), None if test is None else test.deviation,
                 None if test is None else test.detectable, front[key], bool(fact["control"]), fact["fit_seconds"],
                 fact["ms_per_query"], int((fact["llm"]["tokens_in"] or 0) + (fact["llm"]["tokens_out"] or 0)),
+                len(tested[key]), family,
             )
         )  # fmt: skip
     return rows
@@ -169,6 +178,19 @@ class Answers:
             }
         nothing = pl.DataFrame(schema={CASE: pl.Int64})
         return {key: found.get(key, nothing) for key in self.facts}
+
+    def units(self, metric: str, cases: NDArray[np.int64]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """Return what turns values of these cases into those of the units that are resampled, with the same mean.
+
+        Units are the cases, and of predictions the users, whose questions are not independent.
+        """
+        if PER_CASE.get(metric, metric) not in PER_CASE.values():
+            return lambda values: values
+        table = next(iter(self.directories.values())).read_table("cases.parquet").select(CASE, USER)
+        users = pl.DataFrame({CASE: cases}).join(table, on=CASE, how="left", maintain_order="left")[USER].to_numpy()
+        _, at = np.unique(users, return_inverse=True)
+        n = int(at.max(initial=-1)) + 1
+        return lambda values: np.asarray(np.bincount(at, values, minlength=n) * (n / len(values)))
 
 
 def means(values: pl.DataFrame) -> NDArray[np.float64]:

@@ -29,7 +29,8 @@ class Effect:
         n: cases that both have.
         mean, baseline: of the system and of its baseline over these cases, values averaged over seeds.
         difference, low, high: mean less baseline, with its bootstrap interval over the cases.
-        p, p_holm: of the paired test over cases, plain and corrected for every test of the table.
+        p, p_holm: of the paired test over cases (of predictions, over users), plain and corrected for ``family`` tests:
+            every one of the table, or, where the baseline is the best by the same cases, those of all pairs.
         seeds: seeds over which the difference is known.
         deviation: of the difference over these seeds; None with fewer than two.  A baseline that chance plays no
             part in has one seed, and is the same beside each of the system's.
@@ -51,6 +52,7 @@ class Effect:
     p_holm: float
     seeds: int
     deviation: float | None
+    family: int
 
 
 def effects(
@@ -82,8 +84,10 @@ def effects(
     values = {metric: answers.of(metric) for metric in metrics}
     pairs = _planned(answers) if planned else _all_against(answers, values[metrics[0]], metrics[0], against)
     found = [_effect(answers, a, b, metric, values[metric]) for a, b in pairs for metric in metrics]
-    corrected = holm([effect.p for effect in found]) if found else ()
-    return [replace(effect, p_holm=float(p)) for effect, p in zip(found, corrected, strict=True)]
+    chosen = against is None and not planned  # the best, by the same cases: then all pairs are the family
+    family = len(found) * (len(pairs) + 1) // 2 if chosen else len(found)
+    corrected = holm([effect.p for effect in found], family=family) if found else ()
+    return [replace(effect, p_holm=float(p), family=family) for effect, p in zip(found, corrected, strict=True)]
 
 
 def _planned(answers: Answers) -> list[tuple[Key, Key]]:
@@ -121,13 +125,14 @@ def _effect(answers: Answers, a: Key, b: Key, metric: str, values: Mapping[Key, 
             what, where=str(answers.directories[a[0]].path), todo="look at all cases, or at systems that ran on them"
         )
     mine, other = (values[key].filter(pl.col(CASE).is_in(shared)) for key in (a, b))
-    test = paired_test(means(mine), means(other), rng=np.random.default_rng(_SEED))
+    units = answers.units(metric, shared)
+    test = paired_test(units(means(mine)), units(means(other)), rng=np.random.default_rng(_SEED))
     over_seeds = _over_seeds(mine, other)
     fact = answers.facts[a]
     return Effect(
-        a[0], a[1], fact["label"], bool(fact["control"]), answers.facts[b]["label"], metric, test.n,
+        a[0], a[1], fact["label"], bool(fact["control"]), answers.facts[b]["label"], metric, len(shared),
         float(means(mine).mean()), float(means(other).mean()), test.difference, test.low, test.high, test.p, test.p,
-        len(over_seeds), float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else None,
+        len(over_seeds), float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else None, 1,
     )  # fmt: skip
 
 

@@ -217,6 +217,7 @@ class _Tuner:
 
     def tune(self, name: str, search: Search) -> Outcome:
         """Search one system's parameters, let the best trials meet again with other seeds, and take the best over."""
+        search = search_of(self.tuned, name) or search  # what it is like may have been tuned since
         plan, question, sign = self._plan(self.tuned), self.question, _sign(self.metric)
         first, *more = plan.seeds(name)
         own: Params = {key: search.own_value(key) for key in search.ranges}
