@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm4rec.core import SpecError
+from llm4rec.core import Cases, Dataset, SpecError
 from llm4rec.core.ragged import Ragged
+from llm4rec.data import load, make_split
+from llm4rec.experiment.plan import Plan
 from llm4rec.experiment.protocol import complement, draw_unseen, take_turns
-from llm4rec.experiment.spec import parse_spec
+from llm4rec.experiment.run import run
+from llm4rec.experiment.spec import parse_spec, read_spec
+from llm4rec.experiment.tune import tune
+from llm4rec.models.ease import EASE
 from tests import worlds
+
+
+@pytest.mark.parametrize("mask", ["seen", "history", "none"])
+def test_what_stops_early_looks_at_what_is_measured(log_folder: Path, mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is hidden from the lists that are measured, nothing is hidden from those that training is stopped by."""
+    given: list[Cases] = []
+    fit = EASE.fit
+
+    def watched(self: EASE, train: Dataset, *, valid: Cases, rng: np.random.Generator) -> EASE:
+        given.append(valid)
+        return fit(self, train, valid=valid, rng=rng)
+
+    monkeypatch.setattr(EASE, "fit", watched)
+    path = log_folder / "spec.toml"
+    path.write_text(path.read_text().replace("[data]", f"[protocol]\nmask = '{mask}'\n[tune]\ntrials = 1\n[data]", 1))
+    spec = read_spec(path)
+    alone = spec.model_copy(update={"systems": {"ease": spec.systems["ease"]}})
+    run(alone, log_folder / "out")
+    tune(alone, log_folder / "tuned")
+    split = make_split(load(spec.data), spec.split)
+    assert len(given) >= 2
+    for cases in given:
+        assert cases.seen.tolist() == split.valid.exclude(spec.protocol.mask).tolist()
+        assert cases.truth.tolist() == split.valid.truth.tolist()
+    assert (sum(given[0].seen.lengths) == 0) == (mask == "none")
+
+
+def test_a_changed_file_makes_stale_what_reads_it(log_folder: Path) -> None:
+    texts = log_folder / "texts.jsonl"
+    texts.write_text('{"user": "u1", "item": "i1", "explanation": "a"}\n')
+    path = log_folder / "spec.toml"
+    path.write_text(path.read_text() + '[systems.p5]\ncomponent = "p5"\ntexts = "texts.jsonl"\nids = { scheme = "random" }\n')
+    spec = read_spec(path)
+    plan = Plan(spec, make_split(load(spec.data), spec.split))
+    before = {name: plan.fit_key(name, 1) for name in ("p5", "ease")}
+    assert {name: plan.fit_key(name, 1) for name in before} == before
+    texts.write_text('{"user": "u1", "item": "i1", "explanation": "another"}\n')
+    assert [plan.fit_key(name, 1) == before[name] for name in before] == [False, True]
+
+
+def test_weights_that_are_chosen_on_drawn_cases_depend_on_the_seed(log_folder: Path) -> None:
+    path = log_folder / "spec.toml"
+    more = '[systems.{}]\nretrieve = ["ease", "text"]\nfusion = "weighted"\nnormalise = "zscore"\nfusion_weights = {}\n'
+    path.write_text(path.read_text() + more.format("chosen", '"auto"') + more.format("given", "[0.3, 0.7]"))
+    spec = read_spec(path)
+    plan = Plan(spec, make_split(load(spec.data), spec.split))
+    assert {name: plan.seeds(name) for name in ("chosen", "given")} == {"chosen": (1, 2), "given": (1,)}
 
 
 def test_sources_take_turns_and_repetitions_cost_no_place() -> None:

@@ -116,6 +116,16 @@ def test_an_unknown_user_is_the_history_and_a_known_one_adds_the_own_embedding()
     np.testing.assert_array_equal(model.score(Queries.of(Ragged.empty(1)))[0], split.train.item_counts)
 
 
+def test_a_user_without_training_events_is_the_history_alone() -> None:
+    split = worlds.checkerboard().split
+    left = split.train.with_events(split.train.events.filter(pl.col("user") != 3))
+    model = LightGCN(LightGCNConfig(**SMALL | {"epochs": 2})).fit(left, valid=None, rng=np.random.default_rng(0))
+    history = split.test.queries.history.take(np.zeros(3, np.int64))
+    stranger, nobody, known = model.score(Queries.of(history, users=np.array([3, -1, 5])))
+    np.testing.assert_array_equal(stranger, nobody)
+    assert not np.allclose(known, nobody)
+
+
 def test_text_initialisation_needs_its_encoder() -> None:
     config = LightGCNConfig(**SMALL | {"item_init": {"encoder": "x", "template": "{title}"}})
     with pytest.raises(ModelError, match="needs an encoder"):

@@ -107,7 +107,7 @@ class Cases:
         queries: n of them.
         truth: the items that came next; no row is empty.
         seen: all that each user is known to have touched before the query (a superset of the
-            history, which a rule may have cut or filtered).
+            history, which a rule may have cut or filtered); of the cases that ``fit`` is given, what no list may show.
         candidates: the items to be ranked, for candidate protocols and impressions; None for
             full ranking.
         values: float32[m] in step with ``truth.values``, what the user gave each true item (a rating, a
@@ -183,8 +183,3 @@ class Split:
     test: Cases
     rules: Mapping[str, Any]
     fingerprint: str
-
-    @property
-    def fit_cases(self) -> Cases | None:
-        """The validation cases as ``fit`` takes them: None where the split leaves none."""
-        return self.valid if len(self.valid) else None

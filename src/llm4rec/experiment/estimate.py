@@ -16,7 +16,7 @@ from llm4rec.data import load, make_split
 from llm4rec.experiment.diagnosis import diagnose
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.plan import Plan, as_published, key_of
-from llm4rec.experiment.protocol import Question
+from llm4rec.experiment.protocol import Question, fit_cases
 from llm4rec.experiment.resources import DryResources
 from llm4rec.experiment.spec import Spec, order
 from llm4rec.experiment.systems import build, restore
@@ -78,7 +78,9 @@ class _Rehearsal:
                 component = _StandIn(name).fit(split.train, valid=None, rng=rng)
                 self.stand_ins.append(name)
             else:
-                component = build(system, self.resources, inner).fit(split.train, valid=split.fit_cases, rng=rng)
+                component = build(system, self.resources, inner).fit(
+                    split.train, valid=fit_cases(split, spec.protocol.mask), rng=rng
+                )
             self._fitted[name] = component
         return self._fitted[name]
 

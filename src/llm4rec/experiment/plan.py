@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
 
 from llm4rec.core import Split, Training
 from llm4rec.data import DataConfig
@@ -15,6 +19,8 @@ from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
 
 S = TypeVar("S", Split, Training)
+#: Bytes of a file that is hashed whole.
+_READ = 64 << 20
 
 
 @dataclass
@@ -31,7 +37,7 @@ class Plan(Generic[S]):
     def seeds(self, name: str) -> tuple[int, ...]:
         """Return the seeds that a system is run with: the first alone if chance plays no part, or a language model does."""
         system, seeds = self.spec.systems[name], self.spec.experiment.seeds
-        chance = any(not p.entry.component.deterministic for p in system.parts) or "auto" in system.pipeline.shares
+        chance = any(not p.entry.component.deterministic for p in system.parts) or system.draws
         return seeds if (chance or any(self.seeds(r) == seeds for r in system.retrieve)) and not system.uses_llm else seeds[:1]
 
     def fit_key(self, name: str, seed: int) -> str:
@@ -40,8 +46,10 @@ class Plan(Generic[S]):
         shapes = {
             "code": fingerprint(frozenset(p.entry.component.__module__ for p in system.parts)),
             "split": self.split.fingerprint,
+            "mask": self.spec.protocol.mask,  # of the validation cases
             "texts": self._texts,
             "seed": seed,
+            "files": {str(path): _content(path) for part in system.parts for path in sorted(_files(part.config))},
             "system": system.model_dump(mode="json", exclude={"label", "note", "against", "control", "sampled"}),
             "named": {
                 kind: {n: tables[n].model_dump(mode="json") for part in system.parts for n in sorted(part.references(kind))}
@@ -79,6 +87,28 @@ class Plan(Generic[S]):
         """Is a system too slow for all cases?"""
         system = self.spec.systems[name]
         return system.sampled or system.uses_llm or any(self.is_sampled(r) for r in system.retrieve)
+
+
+def _files(value: Any) -> set[Path]:
+    """Return the files that a component's configuration names; their content shapes what it makes."""
+    if isinstance(value, Path):
+        return {value} if value.is_file() else set()
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return {path for one in value for path in _files(one)} if isinstance(value, (list, tuple)) else set()
+
+
+def _content(path: Path) -> str:
+    """Return a hash of a file; of one too large to be read at each command (a dump), its size and when it was written."""
+    told = path.stat()
+    return _hash(path, told.st_size, told.st_mtime_ns) if told.st_size <= _READ else f"{told.st_size} {told.st_mtime_ns}"
+
+
+@cache
+def _hash(path: Path, size: int, written: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def ranks_with_llm(spec: Spec, name: str) -> bool:

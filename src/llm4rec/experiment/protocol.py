@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llm4rec.core import Cases, Ragged, Retriever, SpecError
+from llm4rec.core import Cases, Mask, Ragged, Retriever, SpecError, Split, Training
 from llm4rec.core.order import first_of_each
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec
@@ -18,6 +18,15 @@ _LOG = logging.getLogger(__name__)
 
 #: Random numbers held at once while candidates are drawn.
 _CELLS = 8_000_000
+
+
+def fit_cases(split: Split | Training, mask: Mask) -> Cases | None:
+    """Return the validation cases as ``fit`` is given them; None where the split leaves none.
+
+    What they call seen is what the protocol hides, so that early stopping and weights that are chosen look at
+    lists like those that are measured: users may return to items, and then nothing is hidden.
+    """
+    return replace(split.valid, seen=split.valid.exclude(mask)) if len(split.valid) else None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from llm4rec.experiment.environment import describe_environment
 from llm4rec.experiment.explaining import figures, judge
 from llm4rec.experiment.plan import Plan, as_published, digest, key_of, ranks_with_llm
 from llm4rec.experiment.predict import cases_with_values, predict, prepare, refuse_unmeasured, summarise_predictions
-from llm4rec.experiment.protocol import Question
+from llm4rec.experiment.protocol import Question, fit_cases
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.resources import RunResources
 from llm4rec.experiment.spec import Spec, order
@@ -72,7 +72,7 @@ def run(spec: Spec, out: Path, *, mode: Mode = "use", tell: Callable[[str], None
         dataset = load(spec.data)
         split = prepare(make_split(dataset, spec.split), spec.protocol)
         tell(f"data: {dataset!r}, {len(split.test)} test cases")
-        if split.fit_cases is None:
+        if not len(split.valid):
             _LOG.warning(
                 "the %s split leaves no validation case: what would stop early by them trains to the end", spec.split.kind
             )
@@ -255,7 +255,8 @@ class _Runner:
                 clock = time.perf_counter()
                 split = self.plan.split
                 with _of(name):
-                    component = built.fit(split.train, valid=split.fit_cases, rng=np.random.default_rng(seed))
+                    valid = fit_cases(split, self.spec.protocol.mask)
+                    component = built.fit(split.train, valid=valid, rng=np.random.default_rng(seed))
                 seconds = time.perf_counter() - clock
                 with self.directory.writing(f"models/{name}/{seed}") as scratch:
                     component.save(scratch)

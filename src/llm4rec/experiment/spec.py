@@ -101,6 +101,11 @@ class System(Config):
         """Does one of the system's own components ask a language model?"""
         return any(p.references("llm") for p in self.parts)
 
+    @property
+    def draws(self) -> bool:
+        """Does the pipeline choose weights on validation cases that chance draws?"""
+        return "auto" in self.pipeline.shares or (self.pipeline.fusion_weights == "auto" and len(self.retrieve) > 1)
+
 
 class Spec(Config):
     """A whole experiment."""

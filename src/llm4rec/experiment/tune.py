@@ -19,7 +19,7 @@ from llm4rec.data import load, make_training
 from llm4rec.experiment.directory import RunDirectory
 from llm4rec.experiment.plan import Plan, digest, ranks_with_llm
 from llm4rec.experiment.predict import figure, prepare
-from llm4rec.experiment.protocol import Question
+from llm4rec.experiment.protocol import Question, fit_cases
 from llm4rec.experiment.resources import EncoderResources
 from llm4rec.experiment.search import Params, Search, search_of
 from llm4rec.experiment.sections import RANDOM, Tune
@@ -289,7 +289,8 @@ class _Tuner:
     def fit(self, plan: Plan[Training], name: str, system: System, seed: int) -> Any:
         """Build and fit a system, without its explainer."""
         built = build(system.model_copy(update={"explain": None}), self.resources, self.retrievers(plan, name, seed))
-        return built.fit(self.training.train, valid=self.training.valid, rng=np.random.default_rng(seed))
+        valid = fit_cases(self.training, self.spec.protocol.mask)
+        return built.fit(self.training.train, valid=valid, rng=np.random.default_rng(seed))
 
 
 @dataclass(frozen=True)

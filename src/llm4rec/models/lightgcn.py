@@ -192,7 +192,8 @@ class LightGCN(ScoringComponent[LightGCNConfig]):
         self.items_ = np.mean(of_items, axis=0)  # [n_items, d]
         # Layer k of a user is the sum over the history of layer k - 1 of its items, over both degrees' roots.
         self.spread_ = np.sum(of_items[:-1], axis=0) * np.float32(share) / np.sqrt(degree)  # [n_items, d]
-        self.users_ = users * share  # [n_users, d]
+        told = np.diff(graph.indptr)[:, None] > 0  # those of others are what they were drawn as
+        self.users_ = np.where(told, users * np.float32(share), np.float32(0))  # [n_users, d]
 
     def score(self, queries: Queries) -> NDArray[np.float32]:
         """Return float32[n, n_items], the inner products of user and item vectors."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llm4rec.core import Cases, Dataset, Lists, Ragged, Split
 from llm4rec.experiment.plan import Plan
-from llm4rec.experiment.protocol import Question, complement
+from llm4rec.experiment.protocol import Question, complement, fit_cases
 from llm4rec.experiment.resources import RunResources
 from llm4rec.experiment.sections import RANDOM
 from llm4rec.experiment.spec import Spec, order
@@ -98,7 +98,7 @@ class Bench:
         for name in self.names:
             system = self.spec.systems[name]
             still = all(p.entry.component.deterministic and not p.references("encoder") for p in system.parts)
-            if still and "auto" not in system.pipeline.shares and all(r in chosen for r in system.retrieve):
+            if still and not system.draws and all(r in chosen for r in system.retrieve):
                 chosen.append(name)
         return chosen
 
@@ -133,7 +133,7 @@ class Bench:
                     visit(inner)
                 built = build(system, self.resources, {r: out[r] for r in system.retrieve})
                 rng = np.random.default_rng(self.spec.experiment.seeds[0])
-                out[name] = built.fit(split.train, valid=split.fit_cases, rng=rng)
+                out[name] = built.fit(split.train, valid=fit_cases(split, self.spec.protocol.mask), rng=rng)
 
         for name in names:
             visit(name)
@@ -142,9 +142,10 @@ class Bench:
     def floors(self, split: Split) -> dict[str, Any]:
         """Return the rules that every system has to beat, fitted; what is popular of late where events have real times."""
         rng = np.random.default_rng(0)
-        rules = {name: make().fit(split.train, valid=split.fit_cases, rng=rng) for name, make in FLOORS.items()}
-        if split.train.clock == "utc" and split.fit_cases is not None and len(split.fit_cases):
-            rules["popularity of late"] = self._of_late(split.train, split.fit_cases, rng)
+        valid = fit_cases(split, self.spec.protocol.mask)
+        rules = {name: make().fit(split.train, valid=valid, rng=rng) for name, make in FLOORS.items()}
+        if split.train.clock == "utc" and valid is not None:
+            rules["popularity of late"] = self._of_late(split.train, valid, rng)
         return rules
 
     def _of_late(self, train: Dataset, valid: Cases, rng: np.random.Generator) -> Popular:
