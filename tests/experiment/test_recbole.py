@@ -14,9 +14,23 @@ from hypothesis import strategies as st
 
 from llm4rec.core import SpecError
 from llm4rec.data import load, make_split
-from llm4rec.experiment.recbole import _IDLE, _NOT, _TRAINING, GENERAL, OURS, SEQUENTIAL, Remark, import_recbole
+from llm4rec.experiment import summary
+from llm4rec.experiment.recbole import (
+    _IDLE,
+    _NOT,
+    _TRAINING,
+    CALLED,
+    GENERAL,
+    OURS,
+    SEQUENTIAL,
+    SUMMED,
+    Remark,
+    import_recbole,
+)
 from llm4rec.experiment.recbole_files import interval
 from llm4rec.experiment.spec import parse_spec
+from llm4rec.metrics import BEYOND
+from llm4rec.peers.foreign import SCRIPTS
 
 CONFIG: dict[str, Any] = {
     "dataset": "shop", "data_path": "dataset/", "model": "SASRec",
@@ -107,6 +121,8 @@ def test_a_folder_alone_is_enough(shop: Path) -> None:
         ({"threshold": {"stars": 3}}, "threshold", "each event counts"),
         ({"filter_inter_by_user_or_item": False}, "filter_inter_by_user_or_item", "always go"),
         ({"metrics": ["NDCG", "GAUC"]}, "metrics", "GAUC: no measure of ranked lists"),
+        ({"metrics": ["AveragePopularity"]}, "metrics", "no table holds it; evaluate_beyond gives arp@k of lists"),
+        ({"metrics": ["ShannonEntropy"]}, "metrics", "no table holds it; evaluate_beyond gives entropy@k of lists"),
         ({"valid_metric": "AUC"}, "valid_metric", "ndcg@10 orders the leaderboard"),
         ({"eval_args": {"order": "RO"}}, "eval_args.order", "a random order trains on the future"),
         ({"eval_args": {"split": {"LS": "test_only"}}}, "eval_args.split", "both parts are always made"),
@@ -147,6 +163,28 @@ def test_what_cannot_be_honoured_is_said(shop: Path, changes: dict[str, Any], ke
 )  # fmt: skip
 def test_the_rules_follow_the_model(shop: Path, changes: dict[str, Any], table: str, wanted: dict[str, Any]) -> None:
     assert translated(shop, changes)[0][table] == wanted
+
+
+def test_the_peer_stops_by_what_recbole_stops_by(shop: Path) -> None:
+    """RecBole's default is MRR@10, a peer's without an imported configuration NDCG@10."""
+    tables, _ = translated(shop, {"valid_metric": "leave out"})
+    assert tables["systems"]["recbole"]["params"]["valid_metric"] == "MRR@10"
+    assert tables["experiment"]["primary"] == "mrr@10"
+    assert translated(shop)[0]["systems"]["recbole"]["params"]["valid_metric"] == "Recall@5"
+    script = (SCRIPTS / "recbole_peer.py").read_text()
+    assert 'params.setdefault("valid_metric", "NDCG@10")' in script  # so that what stands in params is what it stops by
+
+
+def test_measures_of_whole_sets_of_lists_are_where_the_import_says(shop: Path) -> None:
+    _, remarks = translated(shop, {"metrics": ["ItemCoverage", "GiniIndex"]})
+    kept = [r.line for r in remarks if r.key == "metrics" and r.honoured]
+    assert [line.split(" as ")[1].split()[0] for line in kept] == ["coverage@10", "gini@10"]
+    assert set(SUMMED.values()) <= set(summary.BEYOND)
+    assert not set(CALLED.values()) & set(summary.BEYOND)
+    assert set(SUMMED.values()) | set(CALLED.values()) <= set(BEYOND)
+    # docs/peers.md has the same names.
+    page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text().lower()
+    assert all(f"| `{theirs}` | `{ours}` |" in page for theirs, ours in (SUMMED | CALLED).items())
 
 
 def test_every_key_is_spoken_of_or_used(shop: Path) -> None:

@@ -44,14 +44,13 @@ OURS: Final = {
     "SASRec": "sasrec", "EASE": "ease", "ItemKNN": "item-knn", "BPR": "bpr", "Pop": "popular", "LightGCN": "lightgcn",
     "GRU4Rec": "gru4rec", "SLIMElastic": "slim", "ADMMSLIM": "slim", "FPMC": "markov",
 }  # fmt: skip
-#: RecBole's metric -> ours; those of the second kind are part of every summary.
+#: RecBole's metric -> ours, of which every run has a table.
 ACCURACY: Final = {"recall": "recall", "mrr": "mrr", "ndcg": "ndcg", "hit": "hit", "precision": "precision", "map": "map"}
-BEYOND: Final = {
-    "itemcoverage": "coverage",
-    "giniindex": "gini",
-    "averagepopularity": "popularity",
-    "shannonentropy": "entropy",
-}
+#: The same of whole sets of lists: those that stand in summary.json, at 10 alone, and those that only a function gives.
+SUMMED: Final = {"itemcoverage": "coverage", "giniindex": "gini"}
+CALLED: Final = {"averagepopularity": "arp", "shannonentropy": "entropy"}
+#: What RecBole itself stops by, and our peer without this would not.
+_STOPS_BY: Final = "MRR@10"
 
 _TRAINING: Final = (
     "epochs", "train_batch_size", "learner", "learning_rate", "train_neg_sample_args", "eval_step", "stopping_step",
@@ -174,11 +173,13 @@ def _experiment(work: _Import) -> dict[str, Any]:
         low = str(name).lower()
         if low in ACCURACY:
             metrics.append(ACCURACY[low])
-        elif low in BEYOND:
-            work.say("metrics", f"{name}: every summary holds it as {BEYOND[low]}@10 (docs/peers.md says how the two differ)")
+        elif low in SUMMED:
+            work.say("metrics", f"{name}: summary.json holds it as {SUMMED[low]}@10 (docs/peers.md says how the two differ)")
+        elif low in CALLED:
+            work.lacks("metrics", f"{name}: no table holds it; evaluate_beyond gives {CALLED[low]}@k of lists (docs/peers.md)")
         else:
             work.lacks("metrics", f"{name}: no measure of ranked lists here; the others stand")
-    metric, _, k = str(work.get("valid_metric", "MRR@10")).partition("@")
+    metric, _, k = str(work.get("valid_metric", _STOPS_BY)).partition("@")
     primary = f"{ACCURACY.get(metric.lower(), 'ndcg')}@{k or 10}"
     if metric.lower() not in ACCURACY:
         work.lacks("valid_metric", f"{metric}: no measure of ranked lists here; {primary} orders the leaderboard")
@@ -317,6 +318,7 @@ def _systems(work: _Import, model: str | None, tables: Mapping[str, Any]) -> dic
     params = {key: work.get(key) for key in _TRAINING if work.keys.get(key) is not None}
     for key in _TRAINING:
         work.get(key)
+    params.setdefault("valid_metric", _STOPS_BY)
     params |= dict(_model_parameters(work))
     systems: dict[str, Any] = {"popular": {"component": "popular"}}
     length = work.whole("MAX_ITEM_LIST_LENGTH", 0)

@@ -219,7 +219,7 @@ class ItemLLM(IDWriter[ItemLLMConfig]):
 
     @classmethod
     def load(cls, folder: Path, resources: Resources | None = None) -> Self:
-        """Read what ``save`` wrote, onto the device that the configuration names, in the precision it was saved in."""
+        """Read what ``save`` wrote, onto the device and in the precision that the configuration names."""
         component = super().load(folder, resources)
         config = component.config
         network = Network.opened(str(folder / _MODEL), device=config.device, dtype=config.dtype)

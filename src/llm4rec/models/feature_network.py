@@ -1,8 +1,9 @@
 """What FM, DeepFM and DCN share: the fields that they read, their training, and how they answer.
 
 A question is a user, an item and the user's history before it.  Every training event is one, asked at
-its own time: its history is what the user had rated until then, so nothing of the answer, or of later
-events, is among the features.
+its own time: its history is what the user had rated until then, so neither the answer nor a later event is in it.
+A value in the history is told as what it is above its item's mean, and that mean is of all of training: it knows
+later events of others, and the answer too where the user has rated the same item before.  No held-out event is in it.
 """
 
 from __future__ import annotations

@@ -24,9 +24,10 @@ class PeerConfig(Config):
     peer: str = "recbole:SASRec"
     """The library and its name for the model: ``recbole:LightGCN``, ``rectools:SASRec``, ``lenskit:ImplicitMFScorer``."""
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    """Parameters of the model and its training under the library's own names; what is absent has the library's default."""
+    """Parameters of the model and its training under the library's own names; what is absent has the library's default,
+    but for RecBole's ``valid_metric``, by which training stops: NDCG@10 here, MRR@10 there."""
     minutes: float = Field(600.0, gt=0)
-    """Training, or answering one batch of questions, is ended as failed after so long."""
+    """Training is ended as failed after so long, and so is one process of answering, with all batches of its questions."""
     train_minutes: float | None = Field(None, gt=0)
     """Training stops after the first epoch (of RecBole: with its validation) that ends later than this, as if it had
     been the last; absent: by the library's own rules.  RecBole, and the transformers of RecTools."""

@@ -30,7 +30,8 @@ def fuse(
     - ``weighted``: ``sum over all lists l of w_l * s_l(i)``, with the scores of each row of each list
       brought to one scale by ``normalise``: ``minmax`` to [0, 1] (all 1 where they are equal),
       ``zscore`` to mean 0 and deviation 1 (all 0 where they are equal).  A list that lacks an item
-      gives it the lowest score that it gives any; an empty list takes no part in that row.
+      gives it the lowest score that it gives any, with ``minmax`` always 0, also where all of its own
+      items have 1 because they are equal or there is one; an empty list takes no part in that row.
 
     Equal results stand in order of inside id.  Notes stay with the lists that they came with.
 

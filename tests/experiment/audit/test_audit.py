@@ -93,7 +93,7 @@ def test_a_log_of_one_user_is_audited(log_folder: Path) -> None:
     (log_folder / "spec.toml").write_text(
         text + '[systems]\nease = { component = "ease" }\npopular = { component = "popular" }\n'
     )
-    found, path = audit(log_folder / "spec.toml", log_folder / "out", config=AuditConfig(permutations=99))
+    found, path = audit(log_folder / "spec.toml", log_folder / "out", config=AuditConfig(permutations=99, level=0.01))
     assert json.loads(path.read_text()) == found.to_json()
     assert {f.check: f.verdict for f in found.findings}["tie-orders"] == "not applicable"
 

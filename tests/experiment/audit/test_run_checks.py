@@ -8,14 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from llm4rec.core import RunError
-from llm4rec.experiment.audit.audit import audit
+from llm4rec.core import Ragged, RunError
+from llm4rec.experiment.audit.audit import audit, examine
 from llm4rec.experiment.audit.finding import Finding
 from llm4rec.experiment.report import write_report
 from llm4rec.experiment.report_audit import audited
 from llm4rec.experiment.run import run
 from llm4rec.experiment.spec import read_spec
-from tests.experiment.audit.made import QUICK
+from tests.experiment.audit.made import QUICK, split
+from tests.experiment.audit.systems import subject
 
 CHECKS = ("fingerprint", "lists", "score-ties", "recomputed", "floors", "user-text")
 
@@ -73,6 +74,49 @@ def test_changed_figures_lists_and_profiles_are_found(finished: Path) -> None:
     assert told["lists", "ease"].verdict == "ok"
     assert told["user-text", "profiles of told, ids"].verdict == "leak"
     assert told["fingerprint", ""].verdict == "warning"
+
+
+@pytest.mark.parametrize("sources", ['"random"', '"popular"'])
+def test_lists_of_other_items_than_the_candidates_are_found(log_folder: Path, sources: str) -> None:
+    """The mask hides none of them, so that only the sets of candidates tell."""
+    text = (log_folder / "spec.toml").read_text().partition("[encoder.words]")[0]
+    rules = f"[protocol.candidates]\nsize = 12\nsources = [{sources}]\n"
+    systems = '[systems]\npopular = { component = "popular" }\nease = { component = "ease", l2 = 5.0 }\n'
+    (log_folder / "spec.toml").write_text(text + rules + systems)
+    run(read_spec(log_folder / "spec.toml"), log_folder / "run")
+    assert {look(log_folder / "run")["lists", s].verdict for s in ("popular", "ease")} == {"ok"}
+    table = log_folder / "run" / "lists.parquet"
+    sets = pl.read_parquet(log_folder / "run" / "cases.parquet").select("case", "candidates")
+    lists = pl.read_parquet(table).join(sets, on="case")
+    shown = pl.read_parquet(log_folder / "run" / "cases.parquet").select("case", seen=pl.col("history"))
+    every = pl.Series("item", [f"i{i}" for i in range(40)])
+    free = {
+        case: next(i for i in every if i not in set(candidates) | set(seen))
+        for case, candidates, seen in sets.join(shown, on="case").iter_rows()
+    }
+    stranger = pl.col("case").replace_strict(free, return_dtype=pl.String)
+    spoilt = pl.when((pl.col("system") == "ease") & (pl.col("rank") == 10) & (pl.col("case") < 7)).then(stranger)
+    lists.with_columns(item=spoilt.otherwise("item")).drop("candidates").write_parquet(table)
+    told = look(log_folder / "run")
+    assert (told["lists", "ease"].verdict, told["lists", "popular"].verdict) == ("leak", "ok")
+    assert told["lists", "ease"].value == 7
+    assert "7 lists show what is no candidate" in told["lists", "ease"].line
+    pl.read_parquet(log_folder / "run" / "cases.parquet").drop("candidates").write_parquet(log_folder / "run" / "cases.parquet")
+    with pytest.raises(RunError, match=r"cases\.parquet lacks the candidates of its cases; run it again"):
+        look(log_folder / "run")
+
+
+def test_fitted_systems_are_held_to_the_candidates_too() -> None:
+    with subject(split(), "popular", "ease", rules="[protocol.candidates]\nsize = 12\n") as made:
+        told = {f.of: f for f in examine(made, only=["lists"]).findings}
+        assert {f.verdict for f in told.values()} == {"ok"}
+        assert made.candidates is not None
+        others = Ragged.of(
+            [row[row != served] for row, served in zip(made.candidates, made.served["ease"].lists.items[:, 0], strict=True)]
+        )
+        made.__dict__["candidates"] = others  # as if each first place were none of the set
+        told = {f.of: f for f in examine(made, only=["lists"]).findings}
+        assert (told["ease"].verdict, told["ease"].value) == ("leak", len(made.split.test))
 
 
 def test_a_run_that_has_outlived_its_source_is_audited(finished: Path) -> None:

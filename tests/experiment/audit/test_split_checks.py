@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from llm4rec.core import Ragged, SpecError, Split, Vocabulary
 from llm4rec.data import Log
@@ -95,6 +96,26 @@ def test_kept_repeats_are_a_warning() -> None:
     assert "leak" not in verdicts(found(kept, "known-truth", "shared-truth"))
     assert "warning" in verdicts(found(kept, "known-truth"))
     assert verdicts(found(kept, "masked-truth")) == {"warning"}
+
+
+def test_kept_repeats_do_not_excuse_an_answer_in_training() -> None:
+    """With repeats the user may have had the item before the question, and neither at it nor after."""
+    kept = split(repeats="keep")
+    assert verdicts(found(kept, "known-truth")) == {"ok"}
+    case, n = kept.test, 3
+    user, item, asked = int(case.queries.users[n]), int(case.truth[n][0]), int(case.queries.times[n])
+    for after, verdict in ((-1, "warning"), (0, "leak"), (1, "leak")):
+        planted = with_train(kept, (user, item, asked + after))
+        told = {f.of: f for f in found(planted, "known-truth")}
+        assert told["test, training"].verdict == verdict
+        assert told["test, training"].value == 1
+        assert told["test, history"].verdict == "ok"
+    assert told["test, training"].details["not_before_the_query"] == 1
+    # At the very moment own-future says nothing, as the order of the log decides there.
+    assert found(with_train(kept, (user, item, asked)), "own-future")[0].verdict == "ok"
+    # Another item of that moment is no answer.
+    other = with_train(kept, (user, (item + 1) % kept.train.n_items, asked))
+    assert "leak" not in verdicts(found(other, "known-truth"))
 
 
 def test_finds_answers_asked_for_twice() -> None:
@@ -219,6 +240,13 @@ def test_real_data_have_no_leak(ml100k_split: Split) -> None:
     # many ratings in one second; leave-one-out without one point in time; remakes with one title.
     assert {f.check for f in findings if f.verdict == "warning"} <= {"others-future", "order", "ties", "twins"}
     assert {f.of for f in findings if f.check == "order" and f.verdict == "warning"} == {"outside ids: last plus one"}
+
+
+def test_a_level_that_no_test_can_reach_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"99 permutations give no p below 0\.01: more of them, or a higher level"):
+        AuditConfig(permutations=99)
+    assert AuditConfig(permutations=99, level=0.01).level == 0.01
+    assert AuditConfig().permutations == 999  # whose least p is the default level
 
 
 def test_subject_without_a_specification_has_default_rules() -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
 from llm4rec.core import Ragged, Split
 from llm4rec.core.columns import ITEM, USER, VALUE
-from llm4rec.experiment.audit.audit import examine
+from llm4rec.experiment.audit.audit import audit, examine
 from llm4rec.experiment.audit.finding import Finding
 from llm4rec.experiment.audit.subject import AuditConfig, Subject
 from llm4rec.prompted.memory.facts import Evidence, Fact
@@ -135,6 +136,28 @@ def test_favourites_of_the_whole_log_are_found() -> None:
         )
         table = clean.train.user_table.join(best.select(USER, "favourite"), on=USER, how="left", maintain_order="left")
         assert columns(USER, table).verdict == verdict
+
+
+@pytest.mark.parametrize("rule", ["min_value = 3.0", "user_core = 11"])
+def test_figures_of_the_file_before_its_filters_are_found(log_folder: Path, rule: str) -> None:
+    """A catalogue that counts all ratings of the file, of which the experiment drops some."""
+    rng = np.random.default_rng(0)
+    events = pl.read_csv(log_folder / "events.csv")
+    events = events.with_columns(rating=pl.Series(rng.integers(1, 6, len(events))))
+    events.write_csv(log_folder / "events.csv")
+    items = pl.read_csv(log_folder / "items.csv")
+    last = pl.col("timestamp").rank("ordinal", descending=True).over("user_id") <= 2
+    text = (log_folder / "spec.toml").read_text().partition("[encoder.words]")[0].replace("[data]", f"[data]\n{rule}")
+    (log_folder / "spec.toml").write_text(text + '[systems]\nease = { component = "ease" }\n')
+    for rows, verdict in ((events, "leak"), (events.filter(~last), "ok")):
+        counts = rows.group_by("item_id").agg(pl.len().alias("ratings"), pl.col("rating").mean().round(2).alias("mean"))
+        items.join(counts, on="item_id", how="left").write_csv(log_folder / "items.csv")
+        told = audit(log_folder / "spec.toml", log_folder / "out", config=AuditConfig(quick=True), only=["columns"])[0].findings
+        (finding,) = [f for f in told if f.of == "item table"]
+        assert finding.verdict == verdict, finding
+        if verdict == "leak":
+            assert finding.details["columns"] == ["mean", "ratings"]
+            assert "'ratings' is the number of events of the file before its filters, test included" in finding.line
 
 
 # -- memories -----------------------------------------------------------------------------------

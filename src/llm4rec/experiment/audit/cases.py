@@ -5,35 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llm4rec.core import Cases
 from llm4rec.core.columns import BEHAVIOR, ITEM, TIME, USER
 from llm4rec.experiment.audit.finding import Finding, Verdict
-from llm4rec.experiment.audit.subject import Subject, held, share, truth_pairs
+from llm4rec.experiment.audit.subject import Subject, held, pair_keys, share, truth_pairs
 
 
 def known_truth(subject: Subject) -> Iterator[Finding]:
-    """True items that the query's history shows, or that training holds for the same user."""
+    """True items that the query's history shows, or that training holds for the same user.
+
+    Where repeats are kept, to have had the item before is fair.  To find it in training at the query's time or
+    later is not: that event may be the answer itself.
+    """
     keeps = subject.rules.get("repeats") == "keep"
-    bad: Verdict = "warning" if keeps else "leak"
     n_items = subject.train.n_items
     for part, cases in subject.parts.items():
         if not len(cases):
             continue
         in_history = held(cases.queries.history, cases.truth, n_items)
-        in_training = np.isin(truth_pairs(cases, subject.train), subject.trained_pairs)
+        in_training, late = _trained(cases, subject)
         for where, flags in (("history", in_history), ("training", in_training)):
-            n = int(flags.sum())
+            n, n_late = int(flags.sum()), int(late.sum()) if where == "training" else 0
+            bad: Verdict = "leak" if n_late or not keeps else "warning"
+            details: dict[str, float] = {"share": share(flags)} | ({"not_before_the_query": n_late} if n_late else {})
             if not n:
                 line = f"no true item is in the user's own {where}"
+            elif keeps and n_late:
+                line = (
+                    f"training holds {n_late} answers at the query's time or later, which no habit explains: "
+                    "split by time order; if the file tells events twice, set duplicates"
+                )
             elif keeps:
                 line = f"repeats are kept: {share(flags):.1%} of the truth is had again; compare with RepeatVisited"
             else:
                 line = f"the answer stands in the user's own {where}: drop repeats, or split again"
             yield Finding(
-                "known-truth", f"{part}, {where}", f"true items in the user's {where}", n, bad if n else "ok", line,
-                {"share": share(flags)},
-            )  # fmt: skip
+                "known-truth", f"{part}, {where}", f"true items in the user's {where}", n, bad if n else "ok", line, details
+            )
+
+
+def _trained(cases: Cases, subject: Subject) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each true item of a known user: has training this pair, and has it at the query's time or later?"""
+    train, pairs = subject.train, subject.trained_pairs
+    users, items, times = (train.events[c].to_numpy() for c in (USER, ITEM, TIME))
+    last = np.full(len(pairs) + 1, np.iinfo(np.int64).min)  # one place more, for what stands behind all pairs
+    np.maximum.at(last, np.searchsorted(pairs, pair_keys(users, items, train)), times)
+    asked = truth_pairs(cases, train)
+    found = np.isin(asked, pairs)
+    rows = cases.truth.rows[cases.queries.users[cases.truth.rows] >= 0]
+    return found, found & (last[np.searchsorted(pairs, asked)] >= cases.queries.times[rows])
 
 
 def shared_truth(subject: Subject) -> Iterator[Finding]:

@@ -15,19 +15,25 @@ _FEW = 0.01
 
 
 def rules_kept(subject: Subject) -> Iterator[Finding]:
-    """Lists that show a masked item, an item twice or outside of the catalogue, or scores that rise."""
+    """Lists that show an item that they may not, one twice or outside of the catalogue, or scores that rise.
+
+    What they may not show is what the mask hides, or where sets of candidates are ranked all but these.
+    """
     if not subject.served:
         yield Finding("lists", "", "lists that break a rule", None, "not applicable", subject.unserved)
         return
-    exclude, n_items = subject.split.test.exclude(subject.protocol.mask), subject.train.n_items
+    candidates, n_items = subject.candidates, subject.train.n_items
+    of = subject.split.test.exclude(subject.protocol.mask) if candidates is None else candidates
     for name, served in subject.served.items():
-        masked = exclude.take(served.numbers)
-        n = int((masked.contains(served.lists.items, n_items) & (served.lists.items >= 0)).any(axis=1).sum())
-        line = f"{n} lists show what the mask ({subject.protocol.mask}) hides: other rules than for the others"
+        items = served.lists.items
+        told = of.take(served.numbers).contains(items, n_items)  # not the complement of the sets, which is many times as large
+        n = int(((told if candidates is None else ~told) & (items >= 0)).any(axis=1).sum())
+        wrong = f"show what the mask ({subject.protocol.mask}) hides" if candidates is None else "show what is no candidate"
+        line = f"{n} lists {wrong}: other rules than for the others"
         if not n:
             try:
                 served.lists.check(n_items)
-                line = "no list shows a masked item, or one twice"
+                line = f"no list shows {'a masked item' if candidates is None else 'what is no candidate'}, or an item twice"
             except ValueError as error:
                 n, line = 1, f"{error}: its figures are no figures of lists"
         yield Finding("lists", name, "lists that break a rule", n, "leak" if n else "ok", line)

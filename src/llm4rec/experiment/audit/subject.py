@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from llm4rec.core import Cases, Config, Dataset, Ragged, Split
-from llm4rec.core.columns import CASE, SYSTEM
+from llm4rec.core import Cases, Config, Dataset, Ragged, RunError, Split
+from llm4rec.core.columns import CANDIDATES, CASE, SYSTEM
 from llm4rec.experiment.audit.bench import Bench
 from llm4rec.experiment.audit.finding import Finding
 from llm4rec.experiment.audit.served import Served, bench_serves, run_served
@@ -34,6 +34,13 @@ class AuditConfig(Config):
     a false alarm costs trust."""
     seed: int = Field(default=0, ge=0)
     """Of every draw."""
+
+    @model_validator(mode="after")
+    def _can_find(self) -> Self:
+        least = 1 / (self.permutations + 1)
+        if least > self.level:
+            raise ValueError(f"{self.permutations} permutations give no p below {least:.2g}: more of them, or a higher level")
+        return self
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,23 @@ class Subject:
     def trained_pairs(self) -> NDArray[np.int64]:
         """Sorted distinct keys of the training part's (user, item) pairs."""
         return np.unique(pair_keys(self.train.events["user"].to_numpy(), self.train.events["item"].to_numpy(), self.train))
+
+    @cached_property
+    def candidates(self) -> Ragged | None:
+        """The items that each test case's lists are made of; None where that is the whole catalogue.
+
+        Of a run those that it wrote down, so that no system has to be fitted for them.
+        """
+        if self.protocol.candidates is None or not self.served:
+            return None
+        if self.run is None:
+            assert self.bench is not None  # else nothing was served
+            return self.bench.question(self.split, self.bench.fitted()).cases.candidates
+        cases = self.run.read_table("cases.parquet")
+        if CANDIDATES not in cases.columns or len(cases) != len(self.split.test):
+            raise RunError("cases.parquet lacks the candidates of its cases", where=str(self.run.path), todo="run it again")
+        sets = cases.sort(CASE)[CANDIDATES]
+        return Ragged.from_lengths(sets.list.len().to_numpy(), self.train.items.encode(sets.explode().drop_nulls()))
 
     @cached_property
     def served(self) -> dict[str, Served]:

@@ -70,13 +70,14 @@ def fit(job: Job) -> dict[str, Any]:
 def load(job: Job) -> Scorer:
     """Train the same again, and return its scorer; what LensKit cannot score is never recommended."""
     scorer = _train(job)
+    told = np.isin(np.arange(job["n_items"]), events()["items"])  # LensKit refuses a history with any other
     catalogue = ItemList(item_ids=np.arange(job["n_items"]))
 
     def score(users: np.ndarray, at: np.ndarray, history: np.ndarray) -> np.ndarray:
         out = np.empty((len(users), job["n_items"]), np.float32)
         for row, user in enumerate(users.tolist()):  # LensKit answers one query at a time
-            items = ItemList(item_ids=history[at[row] : at[row + 1]])
-            query = RecQuery(user_id=user if user >= 0 else None, history_items=items)
+            items = history[at[row] : at[row + 1]]
+            query = RecQuery(user_id=user if user >= 0 else None, history_items=ItemList(item_ids=items[told[items]]))
             out[row] = scorer(query, catalogue).scores()
         return np.where(np.isnan(out), -np.inf, out)
 
