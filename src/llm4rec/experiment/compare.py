@@ -103,8 +103,10 @@ def compare(
     others = [key for key in order if key != reference]
     units = answers.units(metric, shared)
     tested = {key: units(of) for key, of in on.items()}
-    tests = {key: paired_test(tested[key], tested[reference], rng=np.random.default_rng(_SEED)) for key in others}
     family = len(order) * len(others) // 2 if against is None else len(others)  # the best was chosen by the same cases
+    tests = {
+        key: paired_test(tested[key], tested[reference], rng=np.random.default_rng(_SEED), family=family) for key in others
+    }
     corrected = dict(zip(others, holm([tests[key].p for key in others], family=family), strict=True)) if others else {}
     names_of = {f"{i}": key for i, key in enumerate(order)}
     gains = {i: -sign * float(on[key].mean()) for i, key in names_of.items()}  # of an error, less is more

@@ -83,11 +83,12 @@ def effects(
     metrics = tuple(dict.fromkeys(metrics)) or (answers.primary,)
     values = {metric: answers.of(metric) for metric in metrics}
     pairs = _planned(answers) if planned else _all_against(answers, values[metrics[0]], metrics[0], against)
-    found = [_effect(answers, a, b, metric, values[metric]) for a, b in pairs for metric in metrics]
     chosen = against is None and not planned  # the best, by the same cases: then all pairs are the family
-    family = len(found) * (len(pairs) + 1) // 2 if chosen else len(found)
+    tests = len(pairs) * len(metrics)
+    family = tests * (len(pairs) + 1) // 2 if chosen else tests
+    found = [_effect(answers, a, b, metric, values[metric], family) for a, b in pairs for metric in metrics]
     corrected = holm([effect.p for effect in found], family=family) if found else ()
-    return [replace(effect, p_holm=float(p), family=family) for effect, p in zip(found, corrected, strict=True)]
+    return [replace(effect, p_holm=float(p)) for effect, p in zip(found, corrected, strict=True)]
 
 
 def _planned(answers: Answers) -> list[tuple[Key, Key]]:
@@ -116,7 +117,7 @@ def _all_against(
     return [(key, reference) for key in order if key != reference]
 
 
-def _effect(answers: Answers, a: Key, b: Key, metric: str, values: Mapping[Key, pl.DataFrame]) -> Effect:
+def _effect(answers: Answers, a: Key, b: Key, metric: str, values: Mapping[Key, pl.DataFrame], family: int) -> Effect:
     """Test a system against another one; ``p_holm`` is still the plain one."""
     shared = np.intersect1d(values[a][CASE].to_numpy(), values[b][CASE].to_numpy())
     if len(shared) < 2:
@@ -126,13 +127,13 @@ def _effect(answers: Answers, a: Key, b: Key, metric: str, values: Mapping[Key, 
         )
     mine, other = (values[key].filter(pl.col(CASE).is_in(shared)) for key in (a, b))
     units = answers.units(metric, shared)
-    test = paired_test(units(means(mine)), units(means(other)), rng=np.random.default_rng(_SEED))
+    test = paired_test(units(means(mine)), units(means(other)), rng=np.random.default_rng(_SEED), family=family)
     over_seeds = _over_seeds(mine, other)
     fact = answers.facts[a]
     return Effect(
         a[0], a[1], fact["label"], bool(fact["control"]), answers.facts[b]["label"], metric, len(shared),
         float(means(mine).mean()), float(means(other).mean()), test.difference, test.low, test.high, test.p, test.p,
-        len(over_seeds), float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else None, 1,
+        len(over_seeds), float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else None, family,
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ from llm4rec.metrics.accuracy import Values
 
 #: Entries of a resampling matrix that are held at once (8 bytes each).
 _ENTRIES = 4_000_000
+#: Resamples for each test of a family where fewer show nothing as extreme: the least p after Holm is then 1 / 400.
+_FINER = 400
+#: Signs that are drawn for it, at most.
+_FLIPS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +145,15 @@ def bootstrap_interval(values: Values, *, level: float = 0.95, resamples: int = 
 
 
 def paired_tests(
-    a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95
+    a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95, family: int | None = None
 ) -> list[Comparison]:
     """Compare two systems on the same cases, column by column of float64[n, m].
 
     Sign-flip randomisation test: if the systems were alike, each case's difference could as well
     have had the other sign.  ``p = (1 + #{|mean of flipped| >= |mean|}) / (1 + resamples)``, two-sided; where
-    no resample is as extreme, Hoeffding's bound on the exact p, ``2 exp(-(sum d)^2 / (2 sum d^2))``, if that is
-    smaller: so that the number of resamples is no floor under p in a table of many tests.
+    none of the resamples is as extreme, they are made more, so that their number is no floor under p in a table
+    of ``family`` tests (by default the columns), and p is at most Hoeffding's bound on the exact one,
+    ``2 exp(-(sum d)^2 / (2 sum d^2))``.
     Interval: percentile bootstrap of the difference, 2,000 resamples.
     Source: Smucker, Allan, Carterette, A comparison of statistical significance tests for
     information retrieval evaluation, CIKM 2007; the added ones: Phipson and Smyth 2010; the bound: Hoeffding 1963.
@@ -161,14 +166,15 @@ def paired_tests(
     filled, _ = _columns(difference)
     observed = np.abs(filled.sum(axis=0))
     tolerance = 1e-12 * np.abs(filled).sum(axis=0)  # sums of the same numbers in another order
-    extreme = np.zeros(filled.shape[1], dtype=np.int64)
-    moving = filled[(filled != 0).any(axis=1)]  # a difference of zero has no sign to flip
-    for size in _chunks(resamples, len(moving)):
-        signs = rng.integers(0, 2, size=(size, len(moving)), dtype=np.int8) * 2.0 - 1.0
-        extreme += (np.abs(signs @ moving) >= observed - tolerance).sum(axis=0)
-    p = (extreme + 1) / (resamples + 1)
+    p = (_extreme(filled, observed - tolerance, resamples, rng) + 1) / (resamples + 1)
     squares = np.maximum((filled**2).sum(axis=0), np.finfo(float).tiny)
-    p = np.where(extreme == 0, np.minimum(p, 2 * np.exp(-(observed**2) / (2 * squares))), p)
+    bound = 2 * np.exp(-(observed**2) / (2 * squares))
+    wanted = min(_FINER * (len(p) if family is None else family), _FLIPS // max(1, len(filled)))
+    floor = np.flatnonzero((p < 1.5 / (resamples + 1)) & (bound > 1 / (wanted + 1)))
+    if len(floor) and wanted > resamples:
+        found = _extreme(filled[:, floor], (observed - tolerance)[floor], wanted - resamples, rng)
+        p[floor] = (found + 1) / (wanted + 1)
+    p = np.where(p < 1.5 / (resamples + 1), np.minimum(p, bound), p)
     deviations = [float(np.std(known, ddof=1)) if len(known := d[~np.isnan(d)]) > 1 else math.nan for d in difference.T]
     return [
         Comparison(i.mean, i.low, i.high, float(x) if i.n else math.nan, i.n, deviation)
@@ -176,10 +182,22 @@ def paired_tests(
     ]
 
 
-def paired_test(a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95) -> Comparison:
+def _extreme(differences: Values, least: Values, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return int64[m], how many sums of float64[n, m] under random signs are at least ``least`` in size."""
+    extreme = np.zeros(differences.shape[1], dtype=np.int64)
+    moving = differences[(differences != 0).any(axis=1)]  # a difference of zero has no sign to flip
+    for size in _chunks(resamples, len(moving)):
+        signs = rng.integers(0, 2, size=(size, len(moving)), dtype=np.int8) * 2.0 - 1.0
+        extreme += (np.abs(signs @ moving) >= least).sum(axis=0)
+    return extreme
+
+
+def paired_test(
+    a: Values, b: Values, *, rng: np.random.Generator, resamples: int = 10_000, level: float = 0.95, family: int = 1
+) -> Comparison:
     """Compare two systems on the same cases, float64[n] each; see ``paired_tests``."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return paired_tests(a[:, None], b[:, None], rng=rng, resamples=resamples, level=level)[0]
+    return paired_tests(a[:, None], b[:, None], rng=rng, resamples=resamples, level=level, family=family)[0]
 
 
 def holm(p_values: Sequence[float] | Values, *, family: int | None = None) -> NDArray[np.float64]:
