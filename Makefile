@@ -49,7 +49,7 @@ $(LLM4REC_PEERS)/%/.ready: peers/%.txt
 	@$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-# the table of docs/leaderboards.md of a set: tuned systems and other libraries' in one, with intervals and tests
+# the table of docs/leaderboards.md of a set, ml-100k or beauty: tuned systems and other libraries' in one, with intervals and tests
 SET ?= ml-100k
 leaderboard: .venv/.ready peers
 	$(BIN)/llm4rec run experiments/tuned/$(SET).toml

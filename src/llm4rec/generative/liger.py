@@ -60,9 +60,7 @@ class _Network(SemanticNetwork):
             nn.init.normal_(weight, std=config.deviation)
         nn.init.zeros_(self.wanted.bias)
         self.register_buffer("texts", torch.zeros(len(levels.ids) + 1, d), persistent=False)  # the last row is the pad
-        self.register_buffer(
-            "told", torch.ones(len(levels.ids) + 1, 1), persistent=False
-        )  # 1: events have taught the item's tokens
+        self.register_buffer("told", torch.ones(len(levels.ids) + 1, 1), persistent=False)  # 1: it has training events
         self.item_dropout = config.item_dropout
 
     def embed(self, items: Tensor) -> Tensor:
